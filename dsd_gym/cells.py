@@ -1,0 +1,125 @@
+"""One cell of a comparison, a scenario under a controller with a seed, and the cells already run before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+import dsd_gym
+from dsd_gym.config import ConfigError, build, config_hash, to_dict
+from dsd_gym.evaluation import Row
+from dsd_gym.files import write_atomically
+from dsd_gym.hardware import HARDWARE_FILE
+from dsd_gym.metrics import request_latencies, summarise
+from dsd_gym.records import Records
+from dsd_gym.scenario import Scenario
+from dsd_gym.series import binned
+from dsd_gym.simulator import Controller, simulate
+
+MakeController = Callable[[str, int], Controller]
+"""`agents.make_controller`: a spec and the longest window in, a fresh controller out."""
+
+QUANTILES = 101
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What to run. `make_controller` is imported by name in another process."""
+
+    scenario: Scenario
+    controller: str
+    seed: int
+    with_series: bool
+    make_controller: MakeController
+
+
+def run(cell: Cell) -> Row:
+    """Simulate a cell with a fresh controller and return what came of it."""
+    controller = cell.make_controller(cell.controller, cell.scenario.max_window)
+    records = simulate(cell.scenario, controller, cell.seed)
+    try:
+        metrics = summarise(records)
+    except ValueError as error:
+        raise ConfigError(f"{cell.scenario.name}, seed {cell.seed}: {error}") from None
+    return Row(
+        cell.scenario.name,
+        cell.controller,
+        cell.seed,
+        cell.scenario.score,
+        len(records.rounds),
+        {name: None if math.isnan(value) else value for name, value in metrics.items()},
+        _tpot_quantiles(records),
+        binned(records) if cell.with_series else None,
+    )
+
+
+def _tpot_quantiles(records: Records) -> tuple[float, ...]:
+    tpot_ms = request_latencies(records).tpot_ms
+    if not len(tpot_ms):
+        return ()
+    return tuple(float(f"{ms:.4g}") for ms in np.quantile(tpot_ms, np.linspace(0.0, 1.0, QUANTILES)))
+
+
+class CellCache:
+    """Rows of fixed windows on disk, a file each; a changed scenario, simulator or hardware figure misses."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def get(self, cell: Cell) -> Row | None:
+        """Return the row of an earlier run, None where there is none that can be read."""
+        path = self._path(cell)
+        if path is None:
+            return None
+        try:
+            return build(Row, json.loads(path.read_text(encoding="utf-8")), source=str(path))
+        except (OSError, ValueError):
+            return None
+
+    def put(self, cell: Cell, row: Row) -> None:
+        """Keep a row; a folder that cannot be written keeps none."""
+        if path := self._path(cell):
+            try:
+                write_atomically(path, json.dumps(to_dict(row), separators=(",", ":")))
+            except OSError:
+                return
+
+    def _path(self, cell: Cell) -> Path | None:
+        if self._folder is None or not cell.controller.startswith("static:"):
+            return None
+        trace = cell.scenario.workload.trace
+        key = config_hash(cell.scenario), simulator_hash(), _file_hash(trace), cell.with_series
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+        window = cell.controller.removeprefix("static:")
+        return (
+            self._folder
+            / f"{cell.scenario.name.replace('/', '_')}-{digest}"
+            / f"seed{cell.seed}-window{window}.json"
+        )
+
+
+@cache
+def simulator_hash() -> str:
+    """Return a digest of the package's version and source and of the hardware figures."""
+    files = [*sorted(Path(dsd_gym.__file__).parent.rglob("*.py")), HARDWARE_FILE]
+    digest = hashlib.sha256(dsd_gym.__version__.encode())
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+@cache
+def _file_hash(path: str | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+    except OSError:
+        return ""

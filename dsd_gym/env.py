@@ -1,0 +1,120 @@
+"""The deployment as a Gymnasium environment: every step answers one request's question, "how long a window now?"."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from dsd_gym.family import Family, load_scenario_or_family
+from dsd_gym.observation import FEATURES, to_array
+from dsd_gym.records import Decision
+from dsd_gym.scenario import Scenario
+from dsd_gym.simulator import Ask, Simulation
+
+
+class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
+    """A window for the request that asks.
+
+    ## Description
+    Edge devices draft with a small model; a cloud target verifies their windows in shared passes. Whenever a request
+    has its last tokens in hand (and, at the edge, a first guess), the simulation stands still and asks how many
+    tokens to draft next. One step answers one question; the next question may be another request's.
+
+    ## Action Space
+    `Discrete(max_window + 1)`. 0: the cloud decodes on its own; k: the edge drafts k tokens.
+
+    ## Observation Space
+    `Box(0, 1, (25,), float32)`: `dsd_gym.observation.FEATURES` in order, each clipped to [0, high] and scaled:
+
+    | scale | features |
+    |---|---|
+    | linear | acceptance_estimate, last_window, last_accepted, all_accepted, has_last_round, first_guess_confidence, has_first_guess, last_mean_confidence, has_last_confidence, cloud_mode |
+    | log(1 + x / knee) | draft_ms_per_token, last_rtt_ms, smoothed_rtt_ms, rtt_deviation_ms, uplink_ms_per_token, queue_wait_ms, iteration_ms, batch_size, iteration_tokens, marginal_ms_per_token, one_token_iteration_ms, report_age_ms, catch_up_ms, context_tokens, committed_tokens |
+
+    A feature whose `has_` flag is 0 is absent and 0.
+
+    ## Rewards
+    The team cost of the simulated time that passed: minus the sum over live requests (from arrival to last token, the
+    wait for the first token included) of elapsed ms, divided by `info["reference_ms"]`, the closed-form zero-load ms a
+    token of the scenario. A whole episode's rewards add up to minus all requests' end-to-end ms over the reference.
+
+    For credit along each request's own rounds, `info["rounds"]` lists the rounds that ended during the step
+    (`dsd_gym.records.Round`: stream, committed, elapsed_ms, externality_ms) and `info["ended"]` the streams that did.
+
+    ## Starting State
+    An empty system at time 0, in which requests have begun to arrive, at the first question anyone asks.
+
+    ## Episode End
+    Termination: every request has been served (arrivals stop at the scenario's horizon).
+    Truncation: the drain time is over and requests are still in flight.
+
+    ## Arguments
+    `scenario`: a name under configs/scenarios (`"held_out/mobile_4g"`), a path, a `Scenario`, or a `Family`, from which
+    `reset` draws a scenario. `max_window`: refuses scenarios with another one, and is needed for none.
+
+    ```python
+    import gymnasium, dsd_gym
+    env = gymnasium.make("dsd_gym/EdgeCloud-v0", scenario="held_out/mobile_4g")
+    observation, info = env.reset(seed=0)
+    observation, reward, terminated, truncated, info = env.step(4)
+    ```
+
+    ## Version History
+    * v0: first version.
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own form)
+
+    def __init__(self, scenario: str | Path | Scenario | Family = "train/single", render_mode: str | None = None) -> None:
+        if isinstance(scenario, str | Path):
+            scenario = load_scenario_or_family(scenario)
+        self._source = scenario
+        self.render_mode = render_mode
+        base = scenario.base if isinstance(scenario, Family) else scenario
+        self.max_window = base.max_window
+        self.observation_space = spaces.Box(0.0, 1.0, (len(FEATURES),), np.float32)
+        self.action_space = spaces.Discrete(self.max_window + 1)
+        self.simulation: Simulation | None = None
+        self._ask: Ask | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Begin a new run, with its own luck; a family draws a new scenario first."""
+        super().reset(seed=seed)
+        scenario = self._source.sample(self.np_random) if isinstance(self._source, Family) else self._source
+        self._ask = None
+        while self._ask is None:  # a run in which nobody ever asks (no arrivals) is no episode
+            self.simulation = Simulation(scenario, int(self.np_random.integers(2**31)), keep_rounds=False)
+            self._ask = self.simulation.next_decision()
+        self._first_reward = -self.simulation.take_waited_ms() / self.simulation.reference_ms
+        return to_array(self._ask.observation), self._info(self.simulation)
+
+    def step(
+        self, action: np.int64
+    ) -> tuple[NDArray[np.float32], SupportsFloat, bool, bool, dict[str, Any]]:
+        """Answer the pending question and run to the next one."""
+        if self.simulation is None or self._ask is None:
+            raise gymnasium.error.ResetNeeded("call reset before step")
+        simulation = self.simulation
+        simulation.answer(Decision(int(action)))
+        self._ask = simulation.next_decision()
+        reward = self._first_reward - simulation.take_waited_ms() / simulation.reference_ms
+        self._first_reward = 0.0
+        over = self._ask is None
+        observation = np.zeros(len(FEATURES), np.float32) if self._ask is None else to_array(self._ask.observation)
+        return observation, reward, over and not simulation.live, over and bool(simulation.live), self._info(simulation)
+
+    def _info(self, simulation: Simulation) -> dict[str, Any]:
+        return {
+            "stream": self._ask.stream if self._ask else None,
+            "rounds": simulation.take_rounds(),
+            "ended": simulation.take_ended(),
+            "reference_ms": simulation.reference_ms,
+            "time_ms": simulation.env.now,
+        }

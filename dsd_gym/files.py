@@ -1,0 +1,61 @@
+"""What every script needs around its work: a clean end, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from dsd_gym.config import ConfigError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+USAGE_ERROR = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
+    """Wrap a script's `main`: what the user can put right ends in one line on stderr and exit code 2.
+
+    An interrupt ends in 130 and a reader that has gone away (`| head`) in 141, both without a traceback.
+    """
+
+    @functools.wraps(main)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            result = main(*args, **kwargs)
+            sys.stdout.flush()  # a broken pipe shows here, not at the interpreter's end
+            return result
+        except ConfigError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(USAGE_ERROR) from None
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # The interpreter flushes stdout once more as it ends: give it somewhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(BROKEN_PIPE) from None
+
+    return wrapped
+
+
+def write_atomically(path: Path, data: str | bytes) -> None:
+    """Write a whole file or leave what was there: a temporary file in the same folder, synced and renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,78 @@
+"""Luck that no decision can change: random numbers looked up by a key instead of drawn in turn.
+
+A number is a hash of (seed, kind, entity, index): a request's arrival, a link's jitter in one time slot,
+the draft's guess at one output position. It is the same in whatever order and however often it is asked
+for, so every controller meets identical luck and differences between controllers are paired.
+
+All four words are integers in [0, 2^63). The kinds of luck are the constants below.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+ARRIVAL = 1
+PROMPT_LENGTH = 2
+OUTPUT_LENGTH = 3
+THINK = 4
+DEVICE = 5
+ROUTE = 6
+JITTER = 7
+REGIME = 8
+ACCEPT = 9
+REQUEST_EFFECT = 10
+DIFFICULTY = 11
+
+COMPILED_SIGNATURE = "float64(uint64, uint64, uint64, uint64)"
+"""How to compile `uniform`: `numba.njit(COMPILED_SIGNATURE)(uniform)` is equal to it to the bit."""
+
+_WORD = 0xFFFFFFFFFFFFFFFF
+_STEP = 0x9E3779B97F4A7C15
+_FIRST_FACTOR = 0xBF58476D1CE4E5B9
+_SECOND_FACTOR = 0x94D049BB133111EB
+
+
+@overload
+def uniform(seed: int, kind: int, entity: int, index: int) -> float: ...
+@overload
+def uniform(seed: int, kind: int, entity: int, index: NDArray[np.uint64]) -> FloatArray: ...
+def uniform(seed: int, kind: int, entity: int, index: Any) -> Any:
+    """Return a uniform number in the open interval (0, 1), a multiple of 2^-53.
+
+    Each word is stirred in with the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014; constants of
+    Stafford's Mix13). The one formula serves plain integers, arrays of indices and numba, with equal bits.
+    """
+    z = _STEP
+    for word in (seed, kind, entity, index):
+        z = ((z ^ word) + _STEP) & _WORD  # plain integers do not wrap at 64 bits by themselves
+        z = ((z ^ (z >> 30)) * _FIRST_FACTOR) & _WORD
+        z = ((z ^ (z >> 27)) * _SECOND_FACTOR) & _WORD
+        z = z ^ (z >> 31)
+    return ((z >> 12) + 0.5) * 2.0**-52
+
+
+def uniforms(seed: int, kind: int, entity: int, start: int, stop: int) -> FloatArray:
+    """Return `uniform` at the indices `start` to `stop - 1`, equal to the bit."""
+    return uniform(seed, kind, entity, np.arange(start, stop, dtype=np.uint64))
+
+
+def normal(first: float, second: float) -> float:
+    """Return a standard normal number made of two uniform ones (Box and Muller, 1958)."""
+    return math.sqrt(-2.0 * math.log(first)) * math.cos(2.0 * math.pi * second)
+
+
+def normals(seed: int, kind: int, entity: int, start: int, stop: int) -> FloatArray:
+    """Return standard normal numbers `start` to `stop - 1`; number i is made of the uniforms 2i and 2i + 1.
+
+    They equal `normal` of those uniforms up to rounding: numpy's logarithm and cosine differ from the C
+    library's in the last bits.
+    """
+    pairs = uniforms(seed, kind, entity, 2 * start, 2 * stop)
+    result: FloatArray = np.sqrt(-2.0 * np.log(pairs[0::2])) * np.cos(2.0 * np.pi * pairs[1::2])
+    return result

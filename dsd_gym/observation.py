@@ -1,0 +1,234 @@
+"""What a controller sees at a decision: only what an edge can measure or is told by the target.
+
+The simulator and the runtime fill the same `StreamView`; `to_array` is the one place where scaling happens.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_WINDOW = 16
+"""The longest window that an observation can report and a policy may be trained for."""
+
+
+class Observation(NamedTuple):
+    """One moment of one request at its edge. A feature with a `has_` flag is 0 while the flag is False.
+
+    Linear features first, logarithmic ones after them, so that scaling is two slices.
+    """
+
+    acceptance_estimate: float
+    last_window: int
+    last_accepted: int
+    all_accepted: bool
+    has_last_round: bool
+    first_guess_confidence: float
+    has_first_guess: bool
+    last_mean_confidence: float
+    has_last_confidence: bool
+    cloud_mode: bool
+    draft_ms_per_token: float
+    last_rtt_ms: float
+    smoothed_rtt_ms: float
+    rtt_deviation_ms: float
+    uplink_ms_per_token: float
+    queue_wait_ms: float
+    iteration_ms: float
+    batch_size: int
+    iteration_tokens: int
+    marginal_ms_per_token: float
+    one_token_iteration_ms: float
+    report_age_ms: float
+    catch_up_ms: float
+    context_tokens: int
+    committed_tokens: int
+
+
+class Feature(NamedTuple):
+    """Unit, upper bound (values are clipped to [0, high]) and scale: linear, or log(1 + x / knee)."""
+
+    unit: str
+    high: float
+    knee: float | None
+    meaning: str
+
+
+FEATURES: dict[str, Feature] = {
+    "acceptance_estimate": Feature("1", 1.0, None, "recent accepted / tested drafts, weighted with a prior"),
+    "last_window": Feature("tokens", MAX_WINDOW, None, "window of the last edge round"),
+    "last_accepted": Feature("tokens", MAX_WINDOW, None, "drafts accepted in that round"),
+    "all_accepted": Feature("flag", 1.0, None, "whether all of them were"),
+    "has_last_round": Feature("flag", 1.0, None, "whether there was an edge round yet"),
+    "first_guess_confidence": Feature("1", 1.0, None, "draft probability of its first guess"),
+    "has_first_guess": Feature("flag", 1.0, None, "whether the draft has caught up and guessed"),
+    "last_mean_confidence": Feature("1", 1.0, None, "mean draft probability over the last window"),
+    "has_last_confidence": Feature("flag", 1.0, None, "whether there is one"),
+    "cloud_mode": Feature("flag", 1.0, None, "whether the target is decoding on its own"),
+    "draft_ms_per_token": Feature("ms", 200.0, 1.0, "ms a draft token takes at this edge"),
+    "last_rtt_ms": Feature("ms", 4000.0, 1.0, "last round trip, time at the target and transmission taken off"),
+    "smoothed_rtt_ms": Feature("ms", 4000.0, 1.0, "smoothed RTT (RFC 6298)"),
+    "rtt_deviation_ms": Feature("ms", 2000.0, 1.0, "RTT variation (RFC 6298)"),
+    "uplink_ms_per_token": Feature("ms", 200.0, 0.01, "transmission ms that a drafted token adds"),
+    "queue_wait_ms": Feature("ms", 60_000.0, 1.0, "wait before the last iteration, reported by the target"),
+    "iteration_ms": Feature("ms", 2000.0, 1.0, "length of that iteration"),
+    "batch_size": Feature("requests", 1024.0, 1.0, "requests in it"),
+    "iteration_tokens": Feature("tokens", 16_384.0, 1.0, "tokens in it"),
+    "marginal_ms_per_token": Feature("ms", 2.0, 0.01, "ms that one more token would have added to it"),
+    "one_token_iteration_ms": Feature("ms", 500.0, 1.0, "ms of a pass with one token: the target's floor"),
+    "report_age_ms": Feature("ms", 60_000.0, 1.0, "since the last report was received"),
+    "catch_up_ms": Feature("ms", 60_000.0, 1.0, "draft time to read the tokens it has missed"),
+    "context_tokens": Feature("tokens", 131_072.0, 64.0, "prompt and committed tokens"),
+    "committed_tokens": Feature("tokens", 8192.0, 8.0, "output tokens committed so far"),
+}
+FEATURE_NAMES = Observation._fields
+assert tuple(FEATURES) == FEATURE_NAMES
+
+_FIRST_LOG = next(i for i, feature in enumerate(FEATURES.values()) if feature.knee is not None)
+_HIGH = np.array([feature.high for feature in FEATURES.values()])
+_LINEAR_SCALE = 1.0 / _HIGH[:_FIRST_LOG]
+_KNEE_SCALE = np.array([1.0 / feature.knee for feature in FEATURES.values() if feature.knee])
+_LOG_SCALE = 1.0 / np.log1p(_HIGH[_FIRST_LOG:] * _KNEE_SCALE)
+
+
+def scale_feature(value: float, high: float, knee: float) -> float:
+    """Return `value` clipped to [0, high] and scaled to [0, 1]; `knee` 0 means linear. The scalar twin of `to_array`."""
+    clipped = min(max(value, 0.0), high)
+    if knee == 0.0:
+        return clipped / high
+    return math.log1p(clipped / knee) / math.log1p(high / knee)
+
+
+def to_array(observation: Observation) -> NDArray[np.float32]:
+    """Return the observation scaled to [0, 1], shape (len(FEATURES),), float32."""
+    values = np.array(observation, dtype=np.float64)
+    np.minimum(values, _HIGH, out=values)
+    np.maximum(values, 0.0, out=values)
+    values[:_FIRST_LOG] *= _LINEAR_SCALE
+    logs = values[_FIRST_LOG:]
+    logs *= _KNEE_SCALE
+    np.log1p(logs, out=logs)
+    logs *= _LOG_SCALE
+    return values.astype(np.float32)
+
+
+class Report(NamedTuple):
+    """What a target says of its own load with every message it sends."""
+
+    queue_wait_ms: float
+    iteration_ms: float
+    batch_size: int
+    iteration_tokens: int
+    marginal_ms_per_token: float
+    one_token_iteration_ms: float
+
+
+class LinkEstimate:
+    """What a device knows of its link: the smoothed round trip and its variation (RFC 6298, gains 1/8 and 1/4)."""
+
+    __slots__ = ("deviation_ms", "last_ms", "smoothed_ms")
+
+    def __init__(self) -> None:
+        self.last_ms = self.smoothed_ms = self.deviation_ms = 0.0
+
+    def measured(self, rtt_ms: float) -> None:
+        """Take in one round trip."""
+        if self.smoothed_ms == 0.0:
+            self.smoothed_ms, self.deviation_ms = rtt_ms, rtt_ms / 2.0
+        else:
+            self.deviation_ms += 0.25 * (abs(self.smoothed_ms - rtt_ms) - self.deviation_ms)
+            self.smoothed_ms += 0.125 * (rtt_ms - self.smoothed_ms)
+        self.last_ms = rtt_ms
+
+
+PRIOR_ACCEPTANCE = 0.65
+"""Acceptance assumed before the first verdict: the middle of published figures for small drafts (0.55 to 0.75)."""
+PRIOR_WEIGHT = 4.0
+"""Tested drafts that the prior counts for."""
+MEMORY = 0.9
+"""Weight that a round's tests keep after each later round."""
+
+
+class StreamView:
+    """One request as its edge sees it: everything an observation is made of, and nothing that it could not know."""
+
+    __slots__ = (
+        "_accepted",
+        "_tested",
+        "all_accepted",
+        "draft_ms_per_token",
+        "has_last_confidence",
+        "has_last_round",
+        "heard_ms",
+        "last_accepted",
+        "last_mean_confidence",
+        "last_window",
+        "link",
+        "report",
+        "uplink_ms_per_token",
+    )
+
+    def __init__(self, link: LinkEstimate, draft_ms_per_token: float, uplink_ms_per_token: float) -> None:
+        self.link = link
+        self.draft_ms_per_token = draft_ms_per_token
+        self.uplink_ms_per_token = uplink_ms_per_token
+        self.report = Report(0.0, 0.0, 0, 0, 0.0, 0.0)
+        self.heard_ms = 0.0
+        self.last_window = self.last_accepted = 0
+        self.all_accepted = self.has_last_round = self.has_last_confidence = False
+        self.last_mean_confidence = 0.0
+        self._accepted = self._tested = 0.0
+
+    def heard(self, report: Report, now_ms: float) -> None:
+        """Take in the report that came with a message."""
+        self.report, self.heard_ms = report, now_ms
+
+    def verified(self, window: int, accepted: int, mean_confidence: float) -> None:
+        """Take in a verdict on a window: `accepted` tests passed and, unless all were, one failed."""
+        self.last_window, self.last_accepted = window, accepted
+        self.all_accepted = accepted >= window
+        self.last_mean_confidence = mean_confidence
+        self.has_last_round = self.has_last_confidence = True
+        self._accepted = self._accepted * MEMORY + accepted
+        self._tested = self._tested * MEMORY + (accepted if self.all_accepted else accepted + 1)
+
+    def decoded_in_cloud(self) -> None:
+        """Take in a cloud chunk: the last window's confidence has gone stale."""
+        self.has_last_confidence, self.last_mean_confidence = False, 0.0
+
+    def observe(
+        self,
+        now_ms: float,
+        first_guess_confidence: float | None,
+        cloud_mode: bool,
+        catch_up_ms: float,
+        context_tokens: int,
+        committed_tokens: int,
+    ) -> Observation:
+        """Return what the controller is shown; `first_guess_confidence` is None where the draft has no guess."""
+        link, report = self.link, self.report
+        return Observation(
+            (PRIOR_WEIGHT * PRIOR_ACCEPTANCE + self._accepted) / (PRIOR_WEIGHT + self._tested),
+            self.last_window,
+            self.last_accepted,
+            self.all_accepted,
+            self.has_last_round,
+            first_guess_confidence or 0.0,
+            first_guess_confidence is not None,
+            self.last_mean_confidence,
+            self.has_last_confidence,
+            cloud_mode,
+            self.draft_ms_per_token,
+            link.last_ms,
+            link.smoothed_ms,
+            link.deviation_ms,
+            self.uplink_ms_per_token,
+            *report,
+            now_ms - self.heard_ms,
+            catch_up_ms,
+            context_tokens,
+            committed_tokens,
+        )

@@ -1,0 +1,79 @@
+"""How the pictures look: axes without a window behind them, ticks that people read, one legend below all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dsd_gym.config import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+
+# Okabe and Ito (2008): eight colours that the colour-blind can tell apart; markers tell them apart in grey.
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#999999")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def make_grid(
+    rows: int, columns: int, width: float, height: float, sharex: bool = False, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure without a window behind it, and its axes in reading order."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False)
+    return figure, list(axes.flat)
+
+
+def legend(figure: Figure, axes: Axes, columns: int) -> None:
+    """Put the legend of one panel below all of them."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def ratio_ticks(axes: Axes) -> None:
+    """Mark a logarithmic axis of ratios by the difference in %."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+    low, high = axes.get_xlim()
+    ticks = MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(low, min(high, 3.0))
+    powers = [2.0**power for power in range(2, 12) if high > 3.0]
+    axes.set_xticks([tick for tick in [*ticks, *powers] if low <= tick <= high])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda ratio, _: f"{round(100.0 * (ratio - 1.0)):+d} %".replace("+0 %", "0 %"))
+    )
+
+
+def plain_ticks(axes: Axes) -> None:
+    """Label a logarithmic axis 2, 5, 10 instead of powers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def window_colours(max_window: int) -> ListedColormap:
+    """Return a colour for each window, grey for 0: the cloud."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap, to_rgba
+
+    shades = colormaps["viridis"](np.linspace(0.0, 1.0, max_window))
+    return ListedColormap([to_rgba("#D0D0D0"), *map(tuple, shades)])
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a PNG; ConfigError where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=130)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    return path

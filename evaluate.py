@@ -1,0 +1,175 @@
+"""Compare controllers on the same luck: one table with intervals, plots, and evaluation.json.
+
+python evaluate.py --scenarios held_out --controllers static:4 static:best awc --seeds 5 --out runs/comparison
+python evaluate.py --from runs/comparison/evaluation.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NoReturn
+
+from agents import make_controller
+from dsd_gym.compare import Progress, compare
+from dsd_gym.config import ConfigError, did_you_mean, parse_assignments
+from dsd_gym.evaluation import Evaluation, load, save
+from dsd_gym.files import exits_cleanly, write_atomically
+from dsd_gym.scenario import SCENARIO_FOLDER, Scenario, load_scenario
+from dsd_gym.tables import markdown_table, text_table
+
+DEFAULT_OUT = Path("runs/evaluation")
+SWEEP_CACHE = Path("runs/cache/static_best")
+MAPPED = ("awc", "leviathan")
+
+
+@exits_cleanly
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run or reload a comparison; print its table and write everything to the output folder."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(arguments)
+    if options.source:
+        evaluation, out = _reload(options), options.out or options.source.parent
+        _prepare(out)
+    else:
+        out = options.out or DEFAULT_OUT
+        evaluation = _run(options, out, f"python evaluate.py {shlex.join(arguments)}")
+        save(evaluation, out / "evaluation.json")
+    print(text_table(evaluation))
+    write_atomically(out / "table.md", markdown_table(evaluation))
+    print(f"{out}: evaluation.json, table.md{''.join(f', {name}' for name in _draw(evaluation, out))}")
+
+
+def _run(options: argparse.Namespace, out: Path, command: str) -> Evaluation:
+    scenarios = load_scenarios(options.scenarios, parse_assignments(options.set))
+    _prepare(out)
+    mapped = [spec for spec in options.controllers if spec in MAPPED or spec.endswith(".safetensors")]
+    with progress_bar() as progress:
+        return compare(
+            scenarios,
+            options.controllers,
+            range(options.seeds),
+            make_controller,
+            reference=options.reference,
+            jobs=options.jobs,
+            max_requests=options.max_requests,
+            cache_folder=SWEEP_CACHE,
+            map_controllers=mapped,
+            command=command,
+            progress=progress,
+        )
+
+
+def _reload(options: argparse.Namespace) -> Evaluation:
+    """Load what was run before; it may be set against another reference, but not run otherwise."""
+    for name in ("scenarios", "controllers", "seeds", "jobs", "max_requests", "set"):
+        if getattr(options, name) != _parser().get_default(name):
+            raise ConfigError(f"--{name.replace('_', '-')} changes what is simulated; --from only redraws")
+    evaluation = load(options.source)
+    reference = options.reference or evaluation.reference
+    if reference not in evaluation.controllers:
+        known = did_you_mean(reference, evaluation.controllers)
+        raise ConfigError(f"{options.source}: no rows of {reference}{known}")
+    return replace(evaluation, reference=reference)
+
+
+def load_scenarios(names: Sequence[str], overrides: dict[str, Any]) -> list[Scenario]:
+    """Return the scenarios of names, paths and folders; ConfigError names what is not there."""
+    found: list[Scenario] = []
+    for name in names:
+        folder = next((path for path in (Path(name), SCENARIO_FOLDER / name) if path.is_dir()), None)
+        files = sorted(folder.glob("*.yaml")) if folder else [name]
+        if not files:
+            raise ConfigError(f"{folder}: no scenarios (*.yaml) in this folder")
+        found += [load_scenario(file, overrides) for file in files]
+    return found
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress | None]:
+    """Show the cells done on stderr where it is a terminal."""
+    if not sys.stderr.isatty() or find_spec("rich") is None:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("cells", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _draw(evaluation: Evaluation, out: Path) -> list[str]:
+    if find_spec("matplotlib") is None:
+        print("no plots: matplotlib is not installed (it comes with the extra `train`)", file=sys.stderr)
+        return []
+    from dsd_gym.plots import draw_all
+
+    return [path.name for path in draw_all(evaluation, out)]
+
+
+def _prepare(out: Path) -> None:
+    """Refuse a folder that cannot be written before any work is done."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / ".writable", "")
+        (out / ".writable").unlink()
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be written: {error.strerror}") from None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say it in one line, as every other mistake."""
+        raise ConfigError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="evaluate.py", description="Compare controllers on the same luck.")
+    add = parser.add_argument
+    add(
+        "--scenarios",
+        nargs="+",
+        default=["held_out"],
+        help="names, YAML files or folders (default: held_out)",
+    )
+    add(
+        "--controllers",
+        nargs="+",
+        default=["static:4", "heuristic", "leviathan", "awc"],
+        help="static:K, static:best (from a sweep), heuristic, leviathan, awc, oracle, FILE.safetensors",
+    )
+    add("--seeds", type=_positive, default=5, help="how many; the same for all (default: 5)")
+    add("--out", type=Path, help=f"folder for all that is written (default: {DEFAULT_OUT})")
+    add(
+        "--reference",
+        help="what differences are taken against (default: static:4, else the first controller)",
+    )
+    add("--jobs", type=_positive, help="processes (default: one a processor)")
+    add("--max-requests", type=_positive, help="cap on the requests of each cell (default: none)")
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change every scenario")
+    add(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FILE",
+        help="redraw an evaluation.json; nothing is simulated",
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    main()
