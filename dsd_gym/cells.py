@@ -47,7 +47,9 @@ def run(cell: Cell) -> Row:
     try:
         metrics = summarise(records)
     except ValueError as error:
-        raise ConfigError(f"{cell.scenario.name}, seed {cell.seed}: {error}") from None
+        cap = cell.scenario.max_requests
+        hint = f"; the cap of {cap} requests may end before the warm-up does" if cap else ""
+        raise ConfigError(f"{cell.scenario.name}, seed {cell.seed}: {error}{hint}") from None
     return Row(
         cell.scenario.name,
         cell.controller,

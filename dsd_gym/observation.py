@@ -115,6 +115,14 @@ def to_array(observation: Observation) -> NDArray[np.float32]:
     return values.astype(np.float32)
 
 
+def to_raw(scaled: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return features in their own units from scaled ones, shape (..., len(FEATURES)): the inverse of `to_array`."""
+    raw = scaled.astype(np.float64)
+    raw[..., :_FIRST_LOG] /= _LINEAR_SCALE
+    raw[..., _FIRST_LOG:] = np.expm1(raw[..., _FIRST_LOG:] / _LOG_SCALE) / _KNEE_SCALE
+    return raw
+
+
 class Report(NamedTuple):
     """What a target says of its own load with every message it sends."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,16 +40,33 @@ def legend(figure: Figure, axes: Axes, columns: int) -> None:
 
 def ratio_ticks(axes: Axes) -> None:
     """Mark a logarithmic axis of ratios by the difference in %."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+    from matplotlib.ticker import NullLocator
 
     low, high = axes.get_xlim()
-    ticks = MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(low, min(high, 3.0))
-    powers = [2.0**power for power in range(2, 12) if high > 3.0]
-    axes.set_xticks([tick for tick in [*ticks, *powers] if low <= tick <= high])
+    ticks = spaced_percents(low, high)
+    labels = [f"{tick:+d} %" if tick else "0 %" for tick in ticks]
+    axes.set_xticks([1.0 + tick / 100.0 for tick in ticks], labels)
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda ratio, _: f"{round(100.0 * (ratio - 1.0)):+d} %".replace("+0 %", "0 %"))
-    )
+
+
+def spaced_percents(low: float, high: float) -> list[int]:
+    """Return differences in %, from 0 outwards, a twelfth of the axis from `low` to `high` or more apart."""
+    gap = math.log(high / low) / 12.0
+    kept = [0]
+    for way in (range(-1, -100, -1), (*range(1, 101), *range(125, 1000, 25), *range(1000, 100_000, 500))):
+        last = 0.0
+        for tick in way:
+            place = math.log1p(tick / 100.0)
+            if abs(place - last) >= gap and tick % _step(tick, gap) == 0:
+                kept.append(tick)
+                last = place
+    return [tick for tick in sorted(kept) if low <= 1.0 + tick / 100.0 <= high]
+
+
+def _step(tick: int, gap: float) -> int:
+    """Return what a tick must be a multiple of, to be round where ticks stand `gap` (in logarithms) apart."""
+    wide = 100.0 * gap * max(1.0, 1.0 + tick / 100.0)
+    return next((step for step in (1, 2, 5, 10, 25, 50, 100, 500) if step >= wide / 2.0), 1000)
 
 
 def plain_ticks(axes: Axes) -> None:

@@ -42,6 +42,10 @@ class Round(NamedTuple):
     uplink_bytes: float
     downlink_bytes: float
 
+    def __deepcopy__(self, memo: object) -> Round:
+        """Return itself: it cannot change (vector environments copy every `info` deeply)."""
+        return self
+
     @property
     def elapsed_ms(self) -> float:
         """Return the ms of the request's life that this round took."""

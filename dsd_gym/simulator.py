@@ -162,8 +162,7 @@ class Simulation:
 
     # --- a request's life ---------------------------------------------------------------------------------------
 
-    def _life(self, arrival: Arrival) -> Life:
-        request = self._enter(arrival)
+    def _life(self, request: Request) -> Life:
         admitted = yield from self._first_token(request)
         while admitted and not request.finished:
             observation = yield from self._observe(request)
@@ -370,7 +369,7 @@ class Simulation:
                 break
             yield self.env.timeout(arrival.arrival_ms - self.env.now)
             self._arrived += 1
-            self.env.process(self._life(arrival))
+            self.env.process(self._life(self._enter(arrival)))
         self._end_source()
 
     def _user(self, user: int, users: int) -> Life:
@@ -380,7 +379,7 @@ class Simulation:
             if self._closed(self.env.now):
                 break
             self._arrived += 1
-            yield from self._life(self._population.request(stream, self.env.now))
+            yield from self._life(self._enter(self._population.request(stream, self.env.now)))
             stream += users
         self._end_source()
 

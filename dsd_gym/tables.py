@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def text_table(evaluation: Evaluation) -> str:
     """Return the tables and what they mean, at most 120 columns wide; more controllers make more blocks."""
     parts = []
     for score in _scores_of(evaluation):
-        parts.append(_heading(evaluation, score))
+        parts.append(textwrap.fill(_heading(evaluation, score), WIDTH))
         parts += _blocks(_grid(evaluation, score))
     return "\n\n".join([*parts, *_notes(evaluation)]) + "\n"
 

@@ -31,7 +31,7 @@ CROWDED = replace(TINY, name="crowded", score="throughput", drain_ms=1.0, worklo
 
 
 class Fixed:
-    """Fixed windows, as `static:K`; `decaying` counts down, so that what it is depends on what it was asked."""
+    """Fixed windows, as `static:K`; `decaying` counts down, so it matters what it was asked before."""
 
     def __init__(self, window: int, step: int = 0) -> None:
         self.window, self.step = window, step
@@ -140,7 +140,7 @@ def test_many_controllers_make_more_blocks(evaluation: Evaluation) -> None:
         for copy in range(4)
     ]
     text = text_table(replace(evaluation, rows=tuple(wide), reference=wide[0].controller))
-    assert max(map(len, text.splitlines())) <= WIDTH + 10  # the heading holds the reference's name
+    assert max(map(len, text.splitlines())) <= WIDTH
     assert text.count("geometric mean") > 2
 
 

@@ -1,0 +1,69 @@
+"""From a stable-baselines3 learner to a policy file, and back for a warm start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from agents.ppo import StreamPPO
+from agents.train_config import TrainConfig
+from dsd_gym import __version__, config
+from dsd_gym.config import ConfigError
+from dsd_gym.observation import FEATURE_NAMES
+from policies import Layer, Policy, PolicyError, PolicyHeader, load_policy
+
+
+def export_policy(
+    model: StreamPPO,
+    train_config: TrainConfig,
+    scenario_ranges: dict[str, Any],
+    command: str,
+    evaluation: dict[str, Any] | None = None,
+) -> Policy:
+    """Return the learner's actor as a policy, with all that its header tells of where it comes from."""
+    lows, highs = model.feature_ranges()
+    header = PolicyHeader(
+        max_window=int(model.action_space.n) - 1,  # type: ignore[attr-defined]
+        activation=train_config.ppo.activation,
+        feature_ranges={n: (float(a), float(b)) for n, a, b in zip(FEATURE_NAMES, lows, highs, strict=True)},
+        scenario_ranges=scenario_ranges,
+        training_config=config.to_dict(train_config),
+        config_hash=config.config_hash(train_config),
+        seed=train_config.seed,
+        package_version=__version__,
+        command=command,
+        evaluation=evaluation or {},
+    )
+    weights = [(m.weight.detach().numpy().copy(), m.bias.detach().numpy().copy()) for m in _actor(model)]
+    return Policy(header, tuple(Layer(*pair) for pair in weights))
+
+
+def warm_start(model: StreamPPO, path: str) -> None:
+    """Set the learner's weights from a checkpoint, or its actor's from an exported policy; ConfigError if unfit."""
+    if not Path(path).is_file():
+        raise ConfigError(f"warm_start: {path}: no such file")
+    if path.endswith(".zip"):
+        try:
+            model.set_parameters(path, device="cpu")
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise ConfigError(f"warm_start: {path}: not a checkpoint of this network ({error})") from None
+        return
+    try:
+        layers = load_policy(path).layers
+    except PolicyError as error:
+        raise ConfigError(f"warm_start: {error}") from None
+    actor = _actor(model)
+    if [tuple(m.weight.shape) for m in actor] != [layer.weight.shape for layer in layers]:
+        raise ConfigError(f"warm_start: {path}: its layers do not fit ppo.hidden and max_window of this run")
+    with torch.no_grad():
+        for module, layer in zip(actor, layers, strict=True):
+            module.weight.copy_(torch.from_numpy(layer.weight.copy()))
+            module.bias.copy_(torch.from_numpy(layer.bias.copy()))
+
+
+def _actor(model: StreamPPO) -> list[nn.Linear]:
+    hidden = [m for m in model.policy.mlp_extractor.policy_net if isinstance(m, nn.Linear)]
+    return [*hidden, model.policy.action_net]

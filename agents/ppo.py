@@ -1,0 +1,90 @@
+"""PPO with credit along streams: stable-baselines3's learner, fed by rollouts of its own kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.credit import StreamCredit
+from dsd_gym.observation import FEATURE_NAMES, to_raw
+
+
+class StreamPPO(PPO):
+    """`stable_baselines3.PPO` whose advantages run along each request's own rounds (see `StreamCredit`).
+
+    stable-baselines3's own rollout buffer would chain a decision to whichever request asks next. Its handling of time
+    limits does not apply: a request's end is terminal, an episode's end cuts every stream.
+    """
+
+    rollout_buffer: StreamCredit
+    lows: np.ndarray[Any, Any]
+    highs: np.ndarray[Any, Any]
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self.restore_ranges(*([bound] * len(FEATURE_NAMES) for bound in (np.inf, -np.inf)))
+
+    def restore_ranges(self, lows: list[float], highs: list[float]) -> None:
+        """Set the range of each scaled feature that has been seen in training."""
+        self.lows, self.highs = np.array(lows), np.array(highs)
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """Step all deployments until the buffer holds `n_steps` decisions of each."""
+        assert isinstance(rollout_buffer, StreamCredit)
+        self.policy.set_training_mode(False)
+        rollout_buffer.reset()
+        callback.on_rollout_start()
+        if not hasattr(self, "_streams"):
+            self._streams = [info["stream"] for info in env.reset_infos]
+        while not rollout_buffer.full:
+            assert isinstance(self._last_obs, np.ndarray)
+            with torch.no_grad():
+                actions, values, log_probs = self.policy(torch.from_numpy(self._last_obs))
+            chosen = actions.numpy()
+            rollout_buffer.decided(
+                self._streams, self._last_obs, chosen, values.flatten().numpy(), log_probs.numpy()
+            )
+            self._last_obs, rewards, dones, infos = env.step(chosen)  # type: ignore[assignment]
+            self.num_timesteps += env.num_envs
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+            self._enter(rollout_buffer, dones, infos)
+        rollout_buffer.finish()
+        self._log(rollout_buffer)
+        callback.on_rollout_end()
+        return True
+
+    def feature_ranges(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Return the least and greatest value of every feature seen in training, in its own unit."""
+        return to_raw(self.lows), to_raw(self.highs)
+
+    def _enter(self, buffer: StreamCredit, dones: np.ndarray[Any, Any], infos: list[dict[str, Any]]) -> None:
+        assert self.env is not None
+        for index, info in enumerate(infos):
+            buffer.happened(index, info["rounds"], info["ended"], info["reference_ms"])
+            if dones[index]:
+                buffer.cut(index)
+                info = self.env.reset_infos[index]
+            self._streams[index] = info["stream"]
+        self._update_info_buffer(infos, dones)
+
+    def _log(self, buffer: StreamCredit) -> None:
+        seen = buffer.learned()
+        actions, tokens = seen["action"], seen["tokens"]
+        self.lows = np.minimum(self.lows, seen["observation"].min(axis=0))
+        self.highs = np.maximum(self.highs, seen["observation"].max(axis=0))
+        edge = actions > 0
+        self.logger.record("rollout/relative_ms_per_token", float(seen["cost"].sum() / tokens.sum()))
+        self.logger.record("rollout/tokens_per_round", float(tokens[edge].mean()) if edge.any() else 0.0)
+        self.logger.record("rollout/mean_window", float(actions[edge].mean()) if edge.any() else 0.0)
+        self.logger.record("rollout/cloud_share", float(tokens[~edge].sum() / tokens.sum()))
+        self.logger.record("rollout/window", torch.from_numpy(actions), exclude=("stdout", "log", "json", "csv"))
