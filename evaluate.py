@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from agents import make_controller
-from dsd_gym.compare import Progress, compare
+from dsd_gym.comparison.compare import Progress, compare
+from dsd_gym.comparison.evaluation import Evaluation, load, save
+from dsd_gym.comparison.tables import markdown_table, text_table
 from dsd_gym.config import ConfigError, did_you_mean, parse_assignments
-from dsd_gym.evaluation import Evaluation, load, save
 from dsd_gym.files import exits_cleanly, write_atomically
 from dsd_gym.scenario import SCENARIO_FOLDER, Scenario, load_scenario
-from dsd_gym.tables import markdown_table, text_table
 
 DEFAULT_OUT = Path("runs/evaluation")
 SWEEP_CACHE = Path("runs/cache/static_best")
@@ -110,7 +110,7 @@ def _draw(evaluation: Evaluation, out: Path) -> list[str]:
     if find_spec("matplotlib") is None:
         print("no plots: matplotlib is not installed (it comes with the extra `train`)", file=sys.stderr)
         return []
-    from dsd_gym.plots import draw_all
+    from dsd_gym.comparison.plots import draw_all
 
     return [path.name for path in draw_all(evaluation, out)]
 

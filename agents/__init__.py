@@ -8,8 +8,8 @@ from pathlib import Path
 from agents.awc import Awc
 from agents.base import Controller
 from agents.heuristic import Heuristic
-from agents.leviathan import Leviathan
 from agents.learned import Learned
+from agents.leviathan import Leviathan
 from agents.static import Static
 from dsd_gym.config import ConfigError, did_you_mean
 from policies import PolicyError, load_policy

@@ -12,20 +12,13 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import simpy
 
-from dsd_gym.acceptance import draw_tape
-from dsd_gym.latency import transmission_ms
-from dsd_gym.messages import LAST, Inbox, call_later
-from dsd_gym.network import Link
-from dsd_gym.observation import Observation, StreamView
-from dsd_gym.records import Decision, Records, RequestRecord, Round, Status
-from dsd_gym.reference import acceptance_profile, device_figures, draft_row, reference_ms, target_row
-from dsd_gym.request import Device, Request
-from dsd_gym.routing import Router
+from dsd_gym.deployment import Deployment, Life
+from dsd_gym.messages import call_later
+from dsd_gym.observation import Observation
+from dsd_gym.records import Decision, Records, Round
+from dsd_gym.request import Request
 from dsd_gym.scenario import Scenario
-from dsd_gym.target import TargetServer, Verdict
-from dsd_gym.workload import Arrival, Population
-
-Life = Generator[simpy.Event, Any, None]
+from dsd_gym.target import Verdict
 
 
 class Controller(Protocol):
@@ -73,49 +66,22 @@ def simulate(scenario: Scenario, controller: Controller, seed: int | None = None
     return simulation.records()
 
 
-class Simulation:
+class Simulation(Deployment):
     """One deployment in simulated time, which stands still while a decision is pending."""
 
     def __init__(self, scenario: Scenario, seed: int, keep_rounds: bool = True) -> None:
-        self.scenario, self.seed = scenario, seed
-        self.env = simpy.Environment()
-        self.reference_ms = reference_ms(scenario)
-        self.targets = [
-            TargetServer(
-                self.env,
-                spec,
-                target_row(spec),
-                scenario.messages,
-                scenario.cloud.chunk_tokens,
-                (draft_row(scenario, spec), scenario.cloud.draft_window) if scenario.cloud.mode == "draft" else None,
-            )
-            for spec in scenario.targets
-            for _ in range(spec.count)
-        ]
-        self.devices = self._make_devices()
-        self.live: dict[int, Request] = {}
-        self._profile = acceptance_profile(scenario)
-        self._population = Population(scenario, seed)
-        self._router = Router(scenario.router, self.targets, seed)
+        super().__init__(scenario, seed, keep_rounds)
         self._asks: deque[Ask] = deque()
         self._asking: Ask | None = None
-        self._rounds: list[Round] | None = [] if keep_rounds else None
-        self._new_rounds: list[Round] = []
-        self._new_ended: list[int] = []
-        self._requests: list[RequestRecord] = []
-        self._arrived = self._sources = 0
-        self._waited_ms = self._counted_ms = 0.0
-        self._stopped = False
-        self._open_doors()
 
     # --- driven from outside ------------------------------------------------------------------------------------
 
     def next_decision(self) -> Ask | None:
         """Advance to the next moment at which somebody must decide; None when the run is over."""
         asks, step = self._asks, self.env.step
-        while not asks and not self._stopped:
+        while not asks and not self.stopped:
             step()
-        self._asking = asks.popleft() if asks and not self._stopped else None
+        self._asking = asks.popleft() if asks and not self.stopped else None
         return self._asking
 
     def answer(self, decision: Decision) -> None:
@@ -127,42 +93,10 @@ class Simulation:
         self._asking.event.succeed(decision)
         self._asking = None
 
-    def take_rounds(self) -> list[Round]:
-        """Return the rounds that ended since the last call."""
-        rounds, self._new_rounds = self._new_rounds, []
-        return rounds
-
-    def take_ended(self) -> list[int]:
-        """Return the streams that finished or were rejected since the last call."""
-        ended, self._new_ended = self._new_ended, []
-        return ended
-
-    def take_waited_ms(self) -> float:
-        """Return the ms that passed since the last call, summed over live requests."""
-        self._count_waiting()
-        waited_ms, self._waited_ms = self._waited_ms, 0.0
-        return waited_ms
-
-    def records(self) -> Records:
-        """Return what has happened so far; streams still alive stand as in flight."""
-        scenario = self.scenario
-        return Records(
-            scenario.name,
-            self.seed,
-            scenario.warm_up_ms,
-            scenario.horizon_ms,
-            scenario.horizon_ms + scenario.drain_ms,
-            self.env.now,
-            scenario.slo.ttft_ms,
-            scenario.slo.tpot_ms,
-            self._requests + [self._record(request, Status.IN_FLIGHT) for request in self.live.values()],
-            self._rounds or [],
-            [target.record(scenario.warm_up_ms, scenario.horizon_ms) for target in self.targets],
-        )
-
     # --- a request's life ---------------------------------------------------------------------------------------
 
-    def _life(self, request: Request) -> Life:
+    def life(self, request: Request) -> Life:
+        """Live through a request: its first token, then ask and speculate, or ask and let the cloud decode, to the end."""
         admitted = yield from self._first_token(request)
         while admitted and not request.finished:
             observation = yield from self._observe(request)
@@ -171,7 +105,7 @@ class Simulation:
                 yield from self._speculate(request, decision.window)
             else:
                 yield from self._decode_in_cloud(request)
-        self._leave(request, Status.FINISHED if admitted else Status.REJECTED)
+        self.leave(request, finished=admitted)
 
     def _first_token(self, request: Request) -> Generator[simpy.Event, Any, bool]:
         """Send the prompt up; the target prefills and sends the first token, while the draft reads the prompt too."""
@@ -181,7 +115,6 @@ class Simulation:
         up_ms, transmit_ms = device.link.uplink(now, messages.header_bytes + messages.prompt_token_bytes * prompt)
         yield self.env.timeout(up_ms + transmit_ms)
         if not request.target.admit(request):
-            request.target.live -= 1
             return False
         verdict = yield request.inbox.receive()
         self._received(request, verdict, up_ms + verdict.propagation_ms)
@@ -260,7 +193,7 @@ class Simulation:
         request.draft_ready_ms = device.compute(self.env.now, (request.unread_tokens + tokens) * device.prefill_ms)
         return tokens
 
-    # --- bookkeeping ----------------------------------------------------------------------------------------------
+    # --- what a round leaves behind --------------------------------------------------------------------------------
 
     def _received(self, request: Request, verdict: Verdict, rtt_ms: float) -> None:
         request.committed += verdict.tokens
@@ -296,104 +229,4 @@ class Simulation:
             verdict.message_bytes if verdict else 0.0,
         )
         request.round_start_ms = self.env.now
-        self._new_rounds.append(round)
-        if self._rounds is not None:
-            self._rounds.append(round)
-
-    def _count_waiting(self) -> None:
-        """Add the ms since the last change in the number of live requests, once for each of them."""
-        self._waited_ms += (self.env.now - self._counted_ms) * len(self.live)
-        self._counted_ms = self.env.now
-
-    def _enter(self, arrival: Arrival) -> Request:
-        self._count_waiting()
-        device = self.devices[arrival.device]
-        target = self._router.route(arrival.stream)
-        target.live += 1
-        tape = draw_tape(self._profile, self.seed, arrival.stream, arrival.output_tokens + self.scenario.max_window + 1)
-        uplink_ms = transmission_ms(self.scenario.messages.draft_token_bytes, device.link.spec.up_mbps)
-        view = StreamView(device.estimate, device.draft_ms, uplink_ms)
-        request = Request(arrival, device, target, tape, Inbox(self.env), view)
-        self.live[arrival.stream] = request
-        return request
-
-    def _leave(self, request: Request, status: Status) -> None:
-        self._count_waiting()
-        del self.live[request.arrival.stream]
-        self._requests.append(self._record(request, status))
-        self._new_ended.append(request.arrival.stream)
-        self._stop_when_empty()
-
-    def _record(self, request: Request, status: Status) -> RequestRecord:
-        arrival = request.arrival
-        return RequestRecord(
-            arrival.stream,
-            arrival.device,
-            request.device.class_index,
-            self.targets.index(request.target),
-            arrival.arrival_ms,
-            arrival.prompt_tokens,
-            arrival.output_tokens,
-            request.committed,
-            request.first_token_ms,
-            self.env.now if status is Status.FINISHED else None,
-            status,
-        )
-
-    def _make_devices(self) -> list[Device]:
-        devices: list[Device] = []
-        for class_index, edge in enumerate(self.scenario.edges):
-            figures = device_figures(edge)
-            for _ in range(edge.count):
-                link = Link(edge.link or self.scenario.link, self.seed, len(devices))
-                devices.append(Device(len(devices), class_index, *figures, link))
-        return devices
-
-    # --- where requests come from -----------------------------------------------------------------------------------
-
-    def _open_doors(self) -> None:
-        """Start the arrivals, and set the time when all ends."""
-        workload = self.scenario.workload
-        if workload.kind == "closed":
-            for user in range(workload.users or 0):
-                self._sources += 1
-                self.env.process(self._user(user, workload.users or 0))
-        else:
-            self._sources = 1
-            self.env.process(self._open_loop())
-        call_later(self.env, self.scenario.horizon_ms + self.scenario.drain_ms, self._stop, LAST)
-
-    def _open_loop(self) -> Life:
-        for arrival in self._population.arrivals():
-            if self._closed(arrival.arrival_ms):
-                break
-            yield self.env.timeout(arrival.arrival_ms - self.env.now)
-            self._arrived += 1
-            self.env.process(self._life(self._enter(arrival)))
-        self._end_source()
-
-    def _user(self, user: int, users: int) -> Life:
-        stream = user
-        while True:
-            yield self.env.timeout(self._population.think_ms(stream))
-            if self._closed(self.env.now):
-                break
-            self._arrived += 1
-            yield from self._life(self._enter(self._population.request(stream, self.env.now)))
-            stream += users
-        self._end_source()
-
-    def _closed(self, arrival_ms: float) -> bool:
-        limit = self.scenario.max_requests
-        return arrival_ms >= self.scenario.horizon_ms or (limit is not None and self._arrived >= limit)
-
-    def _end_source(self) -> None:
-        self._sources -= 1
-        self._stop_when_empty()
-
-    def _stop_when_empty(self) -> None:
-        if not self._sources and not self.live:
-            self._stop()
-
-    def _stop(self) -> None:
-        self._stopped = True
+        self.note(round)

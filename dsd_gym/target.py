@@ -86,6 +86,7 @@ class TargetServer:
     def admit(self, request: Request) -> bool:
         """Queue a request for prefill; False rejects it: it never fits, or too many wait already."""
         if request.kv_tokens > self.kv_capacity or len(self._waiting) >= self._spec.max_queue:
+            self.live -= 1
             return False
         request.queued_ms = self._env.now
         self._waiting.append(request)

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from dsd_gym import cells
-from dsd_gym.cells import Cell, CellCache
-from dsd_gym.compare import compare
+from dsd_gym.comparison import cells
+from dsd_gym.comparison.cells import Cell, CellCache
+from dsd_gym.comparison.compare import compare
+from dsd_gym.comparison.evaluation import OVERALL, Evaluation, load, save
+from dsd_gym.comparison.tables import WIDTH, markdown_table, text_table
+from dsd_gym.comparison.window_map import BATCH_SIZES, observation_at, window_maps
 from dsd_gym.config import ConfigError
-from dsd_gym.evaluation import OVERALL, Evaluation, load, save
 from dsd_gym.observation import Observation
 from dsd_gym.records import Decision, Round
 from dsd_gym.scenario import Acceptance, Lengths, Scenario, Workload
-from dsd_gym.tables import WIDTH, markdown_table, text_table
-from dsd_gym.window_map import BATCH_SIZES, observation_at, window_maps
 
 TINY = Scenario(
     name="tiny",

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dsd_gym.statistics import Ratio, bootstrap_ratio, expanded_tail, log_ratios, paired_ratio, student_t
+from dsd_gym.comparison.statistics import (
+    Ratio,
+    bootstrap_ratio,
+    expanded_tail,
+    log_ratios,
+    paired_ratio,
+    student_t,
+)
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 4, 9, 10, 11, 30, 200])

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from dsd_gym import __version__
-from dsd_gym.cells import Cell, CellCache, MakeController, run
+from dsd_gym.comparison.cells import Cell, CellCache, MakeController, run
+from dsd_gym.comparison.evaluation import SCORE_METRIC, Evaluation, Row, WindowMap
+from dsd_gym.comparison.parallel import cpu_count, run_all
+from dsd_gym.comparison.window_map import window_maps
 from dsd_gym.config import ConfigError
-from dsd_gym.evaluation import SCORE_METRIC, Evaluation, Row, WindowMap
-from dsd_gym.parallel import cpu_count, run_all
 from dsd_gym.scenario import Scenario
-from dsd_gym.window_map import window_maps
 
 STATIC_BEST = "static:best"
 DEFAULT_REFERENCE = "static:4"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from dsd_gym.evaluation import WindowMap
+from dsd_gym.comparison.evaluation import WindowMap
 from dsd_gym.hardware import TargetHardware, edge_hardware, target_hardware
 from dsd_gym.latency import added_tokens_ms
 from dsd_gym.observation import Observation

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dsd_gym.comparison.statistics import Ratio, bootstrap_ratio, log_ratios
 from dsd_gym.config import ConfigError, build, to_dict
 from dsd_gym.files import write_atomically
-from dsd_gym.statistics import Ratio, bootstrap_ratio, log_ratios
 
 OVERALL = "geometric mean"
 """Stands for the scenario in what is said of all scenarios scored by latency."""

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from dsd_gym.evaluation import OVERALL, Evaluation, Score, Summary
-from dsd_gym.statistics import BOOTSTRAPS, MIN_SEEDS, Ratio
+from dsd_gym.comparison.evaluation import OVERALL, Evaluation, Score, Summary
+from dsd_gym.comparison.statistics import BOOTSTRAPS, MIN_SEEDS, Ratio
 
 WIDTH = 120
 Cell = list[str]

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 
 import dsd_gym
+from dsd_gym.comparison.evaluation import Row
+from dsd_gym.comparison.series import binned
 from dsd_gym.config import ConfigError, build, config_hash, to_dict
-from dsd_gym.evaluation import Row
 from dsd_gym.files import write_atomically
 from dsd_gym.hardware import HARDWARE_FILE
 from dsd_gym.metrics import request_latencies, summarise
 from dsd_gym.records import Records
 from dsd_gym.scenario import Scenario
-from dsd_gym.series import binned
 from dsd_gym.simulator import Controller, simulate
 
 MakeController = Callable[[str, int], Controller]
@@ -110,7 +110,7 @@ class CellCache:
 @cache
 def simulator_hash() -> str:
     """Return a digest of the package's version and source and of the hardware figures."""
-    files = [*sorted(Path(dsd_gym.__file__).parent.rglob("*.py")), HARDWARE_FILE]
+    files = [*sorted(Path(dsd_gym.__file__).parent.glob("*.py")), Path(__file__), HARDWARE_FILE]
     digest = hashlib.sha256(dsd_gym.__version__.encode())
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")

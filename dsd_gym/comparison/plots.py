@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dsd_gym.evaluation import OVERALL, Evaluation, WindowMap
-from dsd_gym.plot_style import (
+from dsd_gym.comparison.evaluation import OVERALL, Evaluation, WindowMap
+from dsd_gym.comparison.plot_style import (
     COLOURS,
     MARKERS,
     legend,
@@ -20,9 +20,9 @@ from dsd_gym.plot_style import (
     save,
     window_colours,
 )
-from dsd_gym.series import BIN_MS
-from dsd_gym.statistics import MIN_SEEDS
-from dsd_gym.tables import short_names
+from dsd_gym.comparison.series import BIN_MS
+from dsd_gym.comparison.statistics import MIN_SEEDS
+from dsd_gym.comparison.tables import short_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,0 +1,1 @@
+"""Controllers compared on the same luck: cells in, one table with intervals out; plots beside it."""
