@@ -9,20 +9,20 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from agents import make_controller
-from dsd_gym.comparison.compare import Progress, compare
+from dsd_gym.comparison.compare import compare
 from dsd_gym.comparison.evaluation import Evaluation, load, save
+from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.comparison.tables import markdown_table, text_table
 from dsd_gym.config import ConfigError, did_you_mean, parse_assignments
 from dsd_gym.files import exits_cleanly, write_atomically
-from dsd_gym.scenario import SCENARIO_FOLDER, Scenario, load_scenario
+from dsd_gym.scenario import load_scenarios
 
 DEFAULT_OUT = Path("runs/evaluation")
 SWEEP_CACHE = Path("runs/cache/static_best")
@@ -77,33 +77,6 @@ def _reload(options: argparse.Namespace) -> Evaluation:
         known = did_you_mean(reference, evaluation.controllers)
         raise ConfigError(f"{options.source}: no rows of {reference}{known}")
     return replace(evaluation, reference=reference)
-
-
-def load_scenarios(names: Sequence[str], overrides: dict[str, Any]) -> list[Scenario]:
-    """Return the scenarios of names, paths and folders; ConfigError names what is not there."""
-    found: list[Scenario] = []
-    for name in names:
-        folder = next((path for path in (Path(name), SCENARIO_FOLDER / name) if path.is_dir()), None)
-        files = sorted(folder.glob("*.yaml")) if folder else [name]
-        if not files:
-            raise ConfigError(f"{folder}: no scenarios (*.yaml) in this folder")
-        found += [load_scenario(file, overrides) for file in files]
-    return found
-
-
-@contextmanager
-def progress_bar() -> Iterator[Progress | None]:
-    """Show the cells done on stderr where it is a terminal."""
-    if not sys.stderr.isatty() or find_spec("rich") is None:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("cells", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _draw(evaluation: Evaluation, out: Path) -> list[str]:

@@ -127,7 +127,7 @@ class StreamCredit(RolloutBuffer):
         advantages = [0.0] * used
         for slot in range(used - 1, -1, -1):
             after = follow[slot]
-            if after == PENDING or after == slot:
+            if after in (PENDING, slot):
                 continue
             discount = self.gamma ** tokens[slot]
             if after == TERMINAL:
@@ -143,7 +143,7 @@ class StreamCredit(RolloutBuffer):
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
         """Yield the completed decisions once, in random minibatches."""
-        order = np.random.permutation(len(self._learned))
+        order = torch.randperm(len(self._learned)).numpy()
         for start in range(0, len(order), batch_size or len(order)):
             chosen = order[start : start + (batch_size or len(order))]
             if len(chosen) < 2:  # advantages are normalised by their deviation

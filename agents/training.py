@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,18 +13,15 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from agents.checkpoint import WEIGHTS, read_state, write_state
 from agents.credit import StreamCredit
 from agents.export import warm_start
 from agents.ppo import StreamPPO
 from agents.train_config import TrainConfig
 from dsd_gym import config
-from dsd_gym.config import ConfigError
 from dsd_gym.env import EdgeCloudEnv
 from dsd_gym.family import Family, load_scenario_or_family
-from dsd_gym.files import write_atomically
 from dsd_gym.scenario import Scenario
-
-CHECKPOINT = "checkpoint.zip"
 
 
 def make_learner(train_config: TrainConfig, folder: Path, resume: bool) -> StreamPPO:
@@ -76,15 +72,10 @@ def _learner(train_config: TrainConfig, env: DummyVecEnv) -> StreamPPO:
 
 
 def _resume(model: StreamPPO, train_config: TrainConfig, folder: Path) -> None:
-    checkpoint, state = folder / CHECKPOINT, folder / "state.json"
-    if not checkpoint.is_file() or not state.is_file():
-        raise ConfigError(f"{folder}: no checkpoint to resume from")
-    saved = json.loads(state.read_text())
-    if saved["config_hash"] != config.config_hash(train_config):
-        raise ConfigError(f"{folder}: its checkpoint belongs to another config; use another name, or leave out --resume")
-    model.set_parameters(str(checkpoint), device="cpu")
-    model.num_timesteps = saved["decisions"]
-    model.restore_ranges(saved["lows"], saved["highs"])
+    state = read_state(folder, train_config)
+    model.set_parameters(str(folder / WEIGHTS), device="cpu")
+    model.num_timesteps = state["decisions"]
+    model.restore_ranges(state["lows"], state["highs"])
 
 
 class Progress(BaseCallback):
@@ -129,13 +120,8 @@ class Progress(BaseCallback):
 
 def save_checkpoint(model: StreamPPO, train_config: TrainConfig, folder: Path) -> None:
     """Write the learner's weights, optimiser and counters, each under a temporary name first."""
-    temporary = folder / f"{CHECKPOINT}.tmp.zip"
+    temporary = folder / f"tmp-{WEIGHTS}"
     model.save(temporary)
-    temporary.replace(folder / CHECKPOINT)
-    state = {
-        "decisions": model.num_timesteps,
-        "config_hash": config.config_hash(train_config),
-        "lows": model.lows.tolist(),
-        "highs": model.highs.tolist(),
-    }
-    write_atomically(folder / "state.json", json.dumps(state))
+    temporary.replace(folder / WEIGHTS)
+    lows, highs = model.lows.tolist(), model.highs.tolist()
+    write_state(folder, train_config, decisions=model.num_timesteps, lows=lows, highs=highs)

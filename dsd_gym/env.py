@@ -31,10 +31,14 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
     ## Observation Space
     `Box(0, 1, (25,), float32)`: `dsd_gym.observation.FEATURES` in order, each clipped to [0, high] and scaled:
 
-    | scale | features |
-    |---|---|
-    | linear | acceptance_estimate, last_window, last_accepted, all_accepted, has_last_round, first_guess_confidence, has_first_guess, last_mean_confidence, has_last_confidence, cloud_mode |
-    | log(1 + x / knee) | draft_ms_per_token, last_rtt_ms, smoothed_rtt_ms, rtt_deviation_ms, uplink_ms_per_token, queue_wait_ms, iteration_ms, batch_size, iteration_tokens, marginal_ms_per_token, one_token_iteration_ms, report_age_ms, catch_up_ms, context_tokens, committed_tokens |
+    | index | features | scale |
+    |---|---|---|
+    | 0-4 | acceptance_estimate, last_window, last_accepted, all_accepted, has_last_round | linear |
+    | 5-9 | first_guess_confidence, has_first_guess, last_mean_confidence, has_last_confidence, cloud_mode | linear |
+    | 10-14 | draft_ms_per_token, last_rtt_ms, smoothed_rtt_ms, rtt_deviation_ms, uplink_ms_per_token | log(1 + x/knee) |
+    | 15-18 | queue_wait_ms, iteration_ms, batch_size, iteration_tokens (the target's last report) | log(1 + x/knee) |
+    | 19-20 | marginal_ms_per_token, one_token_iteration_ms (of the same report) | log(1 + x/knee) |
+    | 21-24 | report_age_ms, catch_up_ms, context_tokens, committed_tokens | log(1 + x/knee) |
 
     A feature whose `has_` flag is 0 is absent and 0.
 
@@ -55,7 +59,7 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
 
     ## Arguments
     `scenario`: a name under configs/scenarios (`"held_out/mobile_4g"`), a path, a `Scenario`, or a `Family`, from which
-    `reset` draws a scenario. `max_window`: refuses scenarios with another one, and is needed for none.
+    `reset` draws a scenario.
 
     ```python
     import gymnasium, dsd_gym
@@ -70,7 +74,9 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
 
     metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own form)
 
-    def __init__(self, scenario: str | Path | Scenario | Family = "train/single", render_mode: str | None = None) -> None:
+    def __init__(
+        self, scenario: str | Path | Scenario | Family = "train/single", render_mode: str | None = None
+    ) -> None:
         if isinstance(scenario, str | Path):
             scenario = load_scenario_or_family(scenario)
         self._source = scenario

@@ -25,14 +25,15 @@ class Range:
     key: str = ""
     """Dotted key of the scenario; may be left out where every choice is a mapping."""
     uniform: tuple[float, float] | None = None
-    log_uniform: Annotated[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None, Field()] = None
+    log_uniform: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = None
     choice: tuple[Any, ...] | None = None
     integer: bool = False
 
     def __post_init__(self) -> None:
         given = [name for name in ("uniform", "log_uniform", "choice") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"needs exactly one of uniform, log_uniform and choice, got {' and '.join(given) or 'none'}")
+            got = " and ".join(given) or "none"
+            raise ValueError(f"needs exactly one of uniform, log_uniform and choice, got {got}")
         bounds = self.uniform or self.log_uniform
         if bounds and bounds[0] > bounds[1]:
             raise ValueError(f"the range {list(bounds)} runs backwards")

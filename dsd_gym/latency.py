@@ -58,5 +58,5 @@ def transmission_ms(message_bytes: float, bandwidth_mbps: float) -> float:
 
 
 def externality_ms(added_ms: float, others: int) -> float:
-    """Return the delay that a window puts on everybody else: its extra iteration ms times the others who wait for it."""
+    """Return the delay that a window puts on everybody else: its extra iteration ms times those who wait for it."""
     return added_ms * others

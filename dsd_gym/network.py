@@ -48,7 +48,7 @@ class Link:
         return -self.spec.jitter_ms * math.log(luck.uniform(self._seed, luck.JITTER, self._device, slot))
 
     def regime(self, now_ms: float) -> tuple[Regime, float]:
-        """Return the regime in force at `now_ms` and the time it ends; drawn lazily, the same in any order of asking."""
+        """Return the regime in force at `now_ms` and the time it ends; drawn lazily, the same in any order."""
         while not self._ends_ms or self._ends_ms[-1] <= now_ms:
             self._draw_next()
         at = bisect_right(self._ends_ms, now_ms)
@@ -62,9 +62,8 @@ class Link:
         else:
             state = int(which * (len(regimes) - 1)) if len(regimes) > 1 else 0
             state += len(regimes) > 1 and state >= self._states[-1]
-        dwell_ms = -regimes[state].dwell_ms * math.log(luck.uniform(self._seed, luck.REGIME, self._device, 2 * index + 1))
-        if len(regimes) == 1:
-            dwell_ms = math.inf
+        dwell = luck.uniform(self._seed, luck.REGIME, self._device, 2 * index + 1)
+        dwell_ms = -regimes[state].dwell_ms * math.log(dwell) if len(regimes) > 1 else math.inf
         self._states.append(state)
         self._ends_ms.append((self._ends_ms[-1] if self._ends_ms else 0.0) + dwell_ms)
 

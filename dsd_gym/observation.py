@@ -95,7 +95,7 @@ _LOG_SCALE = 1.0 / np.log1p(_HIGH[_FIRST_LOG:] * _KNEE_SCALE)
 
 
 def scale_feature(value: float, high: float, knee: float) -> float:
-    """Return `value` clipped to [0, high] and scaled to [0, 1]; `knee` 0 means linear. The scalar twin of `to_array`."""
+    """Return `value` clipped to [0, high] and scaled to [0, 1]; `knee` 0 means linear. `to_array` for a scalar."""
     clipped = min(max(value, 0.0), high)
     if knee == 0.0:
         return clipped / high

@@ -1,4 +1,4 @@
-"""A scenario's own yardsticks, in closed form: hardware rows, mean acceptance, zero-load ms a token, saturation rate."""
+"""A scenario's own yardsticks, in closed form: hardware rows, acceptance, zero-load ms a token, saturation rate."""
 
 from __future__ import annotations
 

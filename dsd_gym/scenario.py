@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -59,7 +60,7 @@ class EdgeClass:
 
 @dataclass(frozen=True)
 class TargetClass:
-    """`count` alike replicas of a target model. Device, model and tensor_parallel name a row of configs/hardware.yaml."""
+    """`count` alike replicas of a target; device, model and tensor_parallel name a row of configs/hardware.yaml."""
 
     device: str = "a100"
     model: str = "Llama-2-70b"
@@ -113,7 +114,7 @@ class Workload:
     kind: Literal["poisson", "bursty", "piecewise", "diurnal", "closed", "trace"] = "poisson"
     rate_per_s: Positive | None = None
     load: Positive | None = None
-    """In place of a rate: a fraction of what the targets could carry by decoding alone (`reference.saturation_rate`)."""
+    """Instead of a rate: a fraction of what the targets carry by decoding alone (`reference.saturation_rate`)."""
     burst_cv: Annotated[float, Field(ge=1)] = 3.0
     pieces: tuple[Piece, ...] = ()
     swing: Fraction = 0.5
@@ -127,7 +128,8 @@ class Workload:
     """Replay speed of a trace: 2 halves every inter-arrival time."""
 
     def __post_init__(self) -> None:
-        if self.kind in ("poisson", "bursty", "piecewise", "diurnal") and (self.rate_per_s is None) == (self.load is None):
+        open_loop = self.kind in ("poisson", "bursty", "piecewise", "diurnal")
+        if open_loop and (self.rate_per_s is None) == (self.load is None):
             raise ValueError(f"{self.kind} needs exactly one of rate_per_s and load")
         needs = {"closed": "users", "trace": "trace", "piecewise": "pieces"}.get(self.kind)
         if needs and not getattr(self, needs):
@@ -220,7 +222,7 @@ class Scenario:
 
 
 def scenario_path(name: str) -> Path:
-    """Return the file of `held_out/lan_lab` (a name under configs/scenarios) or of a path; ConfigError lists what is near."""
+    """Return the file of a name under configs/scenarios (`held_out/lan_lab`) or of a path; ConfigError if neither."""
     for path in (Path(name), SCENARIO_FOLDER / f"{name}.yaml", SCENARIO_FOLDER / name):
         if path.is_file():
             return path
@@ -233,6 +235,18 @@ def load_scenario(name: str | Path, overrides: dict[str, Any] | None = None) -> 
     path = scenario_path(str(name))
     data = {"name": path.stem, **config.read_yaml(path)}
     return scenario_from(data, overrides, source=str(name))
+
+
+def load_scenarios(names: Sequence[str], overrides: dict[str, Any]) -> list[Scenario]:
+    """Return the scenarios of names, paths and folders; ConfigError names what is not there."""
+    found: list[Scenario] = []
+    for name in names:
+        folder = next((path for path in (Path(name), SCENARIO_FOLDER / name) if path.is_dir()), None)
+        files = sorted(folder.glob("*.yaml")) if folder else [name]
+        if not files:
+            raise ConfigError(f"{folder}: no scenarios (*.yaml) in this folder")
+        found += [load_scenario(file, overrides) for file in files]
+    return found
 
 
 def scenario_from(data: dict[str, Any], overrides: dict[str, Any] | None = None, *, source: str) -> Scenario:

@@ -96,7 +96,7 @@ class Simulation(Deployment):
     # --- a request's life ---------------------------------------------------------------------------------------
 
     def life(self, request: Request) -> Life:
-        """Live through a request: its first token, then ask and speculate, or ask and let the cloud decode, to the end."""
+        """Live through a request: the first token, then ask, and speculate or let the cloud decode, to the end."""
         admitted = yield from self._first_token(request)
         while admitted and not request.finished:
             observation = yield from self._observe(request)

@@ -220,7 +220,7 @@ class TargetServer:
             self._send(request, 1, 0, report._replace(queue_wait_ms=request.queued_ms), 0.0, True)
 
     def _verified(self, window: Window, shape: _Shape, report: Report, start_ms: float) -> None:
-        """Accept the longest run of agreeing drafts; the target's own next token comes on top, short of the output's end."""
+        """Accept the longest run of agreeing drafts; the target's own next token comes on top."""
         request = window.request
         accepted = accepted_run(request.tape.accepted, request.verified, window.drafted)
         accepted = min(accepted, request.arrival.output_tokens - request.verified)

@@ -36,10 +36,8 @@ class Population:
             for stream, row in enumerate(read_trace(workload.trace or "", workload.trace_format)):
                 yield self._arrival(stream, row.arrival_ms / workload.rate_scale, row.prompt_tokens, row.output_tokens)
             return
-        stream = 0
-        for arrival_ms in self._arrival_times(workload):
+        for stream, arrival_ms in enumerate(self._arrival_times(workload)):
             yield self.request(stream, arrival_ms)
-            stream += 1
 
     def request(self, stream: int, arrival_ms: float) -> Arrival:
         """Return request `stream` with synthetic lengths."""

@@ -1,0 +1,196 @@
+"""Train a window controller: a config in; a policy, its held-out comparison and its logs out.
+
+python train.py                                            the default config, about ten minutes
+python train.py configs/train/smoke.yaml seed=1            another config, with a value changed by its dotted key
+python train.py scenario.link.rtt_ms=80 name=far           a changed training scenario
+python train.py --resume                                   go on where the last run was stopped
+tensorboard --logdir runs                                  watch
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from agents import make_controller
+from agents.train_config import TrainConfig, load_train_config
+from dsd_gym import config
+from dsd_gym.comparison.compare import compare
+from dsd_gym.comparison.evaluation import OVERALL, Evaluation, save
+from dsd_gym.comparison.progress import progress_bar
+from dsd_gym.comparison.tables import text_table
+from dsd_gym.config import ConfigError, parse_assignments
+from dsd_gym.files import exits_cleanly, write_atomically
+from dsd_gym.scenario import load_scenarios
+from policies import save_policy
+
+if TYPE_CHECKING:
+    from agents.ppo import StreamPPO
+
+RUNS = Path("runs")
+POLICIES = Path(__file__).resolve().parent / "policies"
+SWEEP_CACHE = RUNS / "cache" / "static_best"
+
+
+@exits_cleanly
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, export, compare."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(arguments)
+    files = [item for item in options.items if "=" not in item]
+    if len(files) > 1:
+        raise ConfigError(f"{files[1]}: one config at a time; overrides are key=value")
+    chosen = load_train_config(*files[:1] or [None], parse_assignments([i for i in options.items if "=" in i]))
+    load_scenarios(chosen.comparison.scenarios, {})
+    if options.dry_run:
+        print(config.dump_yaml(chosen), end="")
+        return
+    folder = RUNS / chosen.name
+    command = f"python train.py {shlex.join(a for a in arguments if a != '--resume')}".strip()
+    _prepare(folder, chosen, options.resume)
+    model = _train(chosen, folder, options.resume)
+    _finish(model, chosen, folder, command)
+
+
+def _train(chosen: TrainConfig, folder: Path, resume: bool) -> StreamPPO:
+    """Run the learner to its last decision; stopped early, it leaves a checkpoint."""
+    print(f"{chosen.name}: importing torch and stable-baselines3 ...", file=sys.stderr)
+    from agents.training import Progress, make_learner, save_checkpoint
+
+    model = make_learner(chosen, folder, resume)
+    with _training_bar(chosen.decisions, model.num_timesteps) as watch:
+        callback = Progress(chosen, folder, lambda model: _score(model, chosen, folder), watch)
+        try:
+            model.learn(chosen.decisions - model.num_timesteps, callback, reset_num_timesteps=False)
+        except KeyboardInterrupt:
+            save_checkpoint(model, chosen, folder)
+            print(f"\nstopped at {model.num_timesteps} decisions; go on with --resume", file=sys.stderr)
+            raise
+    save_checkpoint(model, chosen, folder)
+    return model
+
+
+def _score(model: StreamPPO, chosen: TrainConfig, folder: Path) -> dict[str, float]:
+    """Return the held-out latency relative to static:4 by scenario (one seed), for the log."""
+    path = _export(model, chosen, folder / "latest.safetensors", "")
+    scenarios = load_scenarios(chosen.comparison.scenarios, {})
+    evaluation = compare(
+        scenarios,
+        ["static:4", str(path)],
+        range(1),
+        make_controller,
+        jobs=1,
+        max_requests=chosen.comparison.max_requests,
+        cache_folder=SWEEP_CACHE,
+    )
+    return {
+        scenario: summary.ratio.estimate
+        for (scenario, spec), summary in evaluation.summaries.items()
+        if spec == str(path) and summary.ratio is not None
+    }
+
+
+def _finish(model: StreamPPO, chosen: TrainConfig, folder: Path, command: str) -> None:
+    """Export the policy, compare it on held-out deployments, write its evaluation into its header."""
+    path = _export(model, chosen, POLICIES / f"{chosen.name}.safetensors", command)
+    shown = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    scenarios = load_scenarios(chosen.comparison.scenarios, {})
+    with progress_bar() as progress:
+        evaluation = compare(
+            scenarios,
+            [*chosen.comparison.controllers, shown],
+            range(chosen.comparison.seeds),
+            make_controller,
+            max_requests=chosen.comparison.max_requests,
+            map_controllers=[spec for spec in ("awc", shown) if spec in (*chosen.comparison.controllers, shown)],
+            cache_folder=SWEEP_CACHE,
+            command=command,
+            progress=progress,
+        )
+    _export(model, chosen, path, command, _told(evaluation, shown))
+    save(evaluation, folder / "evaluation.json")
+    from dsd_gym.comparison.plots import draw_all
+
+    draw_all(evaluation, folder)
+    print(text_table(evaluation))
+    print(f"A quick look: {chosen.comparison.seeds} seeds, no sweep for static:best; evaluate.py compares in full.")
+    print(f"{shown}: the policy. {folder}: config.yaml, logs, evaluation.json, plots.")
+
+
+def _export(
+    model: StreamPPO, chosen: TrainConfig, path: Path, command: str, evaluation: dict[str, Any] | None = None
+) -> Path:
+    from agents.export import export_policy
+    from agents.training import scenario_ranges
+
+    save_policy(export_policy(model, chosen, scenario_ranges(chosen), command, evaluation), path)
+    return path
+
+
+def _told(evaluation: Evaluation, spec: str) -> dict[str, Any]:
+    """Return what the policy's header says of its held-out comparison."""
+    told: dict[str, Any] = {"reference": evaluation.reference, "seeds": len(evaluation.seeds), "scenarios": {}}
+    for (scenario, controller), summary in evaluation.summaries.items():
+        if controller == spec and summary.ratio is not None:
+            entry = {"mean": summary.mean, "ratio": summary.ratio.estimate}
+            told |= {"overall_ratio": summary.ratio.estimate} if scenario == OVERALL else {}
+            told["scenarios"] |= {} if scenario == OVERALL else {scenario: entry}
+    return told
+
+
+def _prepare(folder: Path, chosen: TrainConfig, resume: bool) -> None:
+    """Write the resolved config; refuse to overwrite a run that was stopped before its end."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written: {error.strerror}") from None
+    if not resume:
+        from agents.checkpoint import unfinished
+
+        if unfinished(folder, chosen):
+            raise ConfigError(f"{folder}: an unfinished run lies here; add --resume, or give another name=...")
+        write_atomically(folder / "config.yaml", config.dump_yaml(chosen))
+
+
+@contextmanager
+def _training_bar(total: int, start: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """Show progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda done, values: None
+        return
+    from rich import progress as rich
+    from rich.console import Console
+
+    text = rich.TextColumn("{task.description}")
+    columns = (text, rich.BarColumn(), rich.TaskProgressColumn(), rich.TimeRemainingColumn())
+    with rich.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("training", total=total, completed=start)
+
+        def watch(done: int, values: dict[str, float]) -> None:
+            told = f"{values.get('rollout/relative_ms_per_token', 0):.2f} x reference, {done:,} decisions"
+            bar.update(task, completed=done, description=told)
+
+        yield watch
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say it in one line, as every other mistake."""
+        raise ConfigError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser("train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("items", nargs="*", metavar="CONFIG | key=value", help="default: configs/train/default.yaml")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of this name")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
