@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agents.awc import Awc
-from agents.base import Controller
 from agents.heuristic import Heuristic
 from agents.learned import Learned
 from agents.leviathan import Leviathan
 from agents.static import Static
 from dsd_gym.config import ConfigError, did_you_mean
+from dsd_gym.controller import Controller
 from policies import PolicyError, load_policy
 
 __all__ = ["KNOWN_SPECS", "Controller", "make_controller"]

@@ -20,9 +20,30 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from dsd_gym.records import Round
 
 Floats = NDArray[np.float32]
-PENDING, TERMINAL = -2, -1
+TERMINAL, PENDING, DROPPED = -1, -2, -3
 PRIOR_TOKENS = 200.0
 """Tokens for which a deployment's average cost is taken to be the reference, until rounds have shown it."""
+
+
+class Slots:
+    """One row for each decision."""
+
+    def __init__(self, capacity: int, width: int) -> None:
+        self.observation = np.zeros((capacity, width), np.float32)
+        self.action = np.zeros(capacity, np.int64)
+        self.value = np.zeros(capacity, np.float32)
+        self.log_prob = np.zeros(capacity, np.float32)
+        self.cost = np.zeros(capacity)
+        self.tokens = np.zeros(capacity)
+        self.average = np.ones(capacity)
+        """Cost a token of the deployment, up to this decision's round."""
+        self.next = np.full(capacity, PENDING)
+        """Slot of the stream's next decision, or TERMINAL, PENDING or DROPPED."""
+
+    def begin_with(self, rows: NDArray[np.intp], other: Slots) -> None:
+        """Take over rows of another table as this one's first."""
+        for name, column in vars(self).items():
+            column[: len(rows)] = getattr(other, name)[rows]
 
 
 class StreamCredit(RolloutBuffer):
@@ -55,25 +76,20 @@ class StreamCredit(RolloutBuffer):
         self._episode_cost = [PRIOR_TOKENS] * n_envs
         self._episode_tokens = [PRIOR_TOKENS] * n_envs
         self._used = self._carried = 0
-        self._next = np.zeros(0, np.int64)
+        self._slots = Slots(0, self._width)
+        self._learned = np.zeros(0, np.intp)
         super().__init__(buffer_size, observation_space, action_space, device, gae_lambda, gamma, n_envs)
 
     # --- filling it -----------------------------------------------------------------------------------------------
 
     def reset(self) -> None:
         """Empty the buffer but for decisions that are still to be completed."""
-        kept = np.flatnonzero(self._next[: self._used] == PENDING)
-        old = self.__dict__.copy()
-        capacity = len(kept) + self.buffer_size * self.n_envs
-        self.observations = np.zeros((capacity, self._width), np.float32)
-        for name, dtype in _COLUMNS.items():
-            setattr(self, name, np.zeros(capacity, dtype))
-        self._next.fill(PENDING)
-        for name in ("observations", *_COLUMNS):
-            if len(kept):
-                getattr(self, name)[: len(kept)] = old[name][kept]
+        kept = np.flatnonzero(self._slots.next[: self._used] == PENDING)
+        slots = Slots(len(kept) + self.buffer_size * self.n_envs, self._width)
+        slots.begin_with(kept, self._slots)
         place = {int(slot): index for index, slot in enumerate(kept)}
         self._streams = [{s: place[slot] for s, slot in streams.items()} for streams in self._streams]
+        self._slots = slots
         self._used = self._carried = len(kept)
         self.pos, self.full = 0, False
 
@@ -82,15 +98,15 @@ class StreamCredit(RolloutBuffer):
     ) -> None:
         """Open a slot for each env's decision, and complete the slot of the same stream's last one."""
         first, after = self._used, self._used + self.n_envs
-        self.observations[first:after] = observations
-        self._action[first:after] = actions
-        self._value[first:after] = values
-        self._log_prob[first:after] = log_probs
-        self._env[first:after] = range(self.n_envs)
+        slots = self._slots
+        slots.observation[first:after] = observations
+        slots.action[first:after] = actions
+        slots.value[first:after] = values
+        slots.log_prob[first:after] = log_probs
         for env, stream in enumerate(streams):
             last = self._streams[env].get(stream)
             if last is not None:
-                self._next[last] = first + env
+                slots.next[last] = first + env
             self._streams[env][stream] = first + env
         self._used = after
         self.full = after - self._carried >= self.buffer_size * self.n_envs
@@ -101,19 +117,19 @@ class StreamCredit(RolloutBuffer):
         for round in rounds:
             slot = streams[round.stream]
             cost = (round.elapsed_ms + self.externality_weight * round.externality_ms) / reference_ms
-            self._cost[slot], self._tokens[slot] = cost, round.committed
+            self._slots.cost[slot], self._slots.tokens[slot] = cost, round.committed
             self._episode_cost[env] += cost
             self._episode_tokens[env] += round.committed
-            self._average[slot] = self._episode_cost[env] / self._episode_tokens[env]
+            self._slots.average[slot] = self._episode_cost[env] / self._episode_tokens[env]
         for stream in ended:
             slot = streams.pop(stream, PENDING)  # a request of one token, or rejected, never asked
             if slot != PENDING:
-                self._next[slot] = TERMINAL
+                self._slots.next[slot] = TERMINAL
 
     def cut(self, env: int) -> None:
         """End an env's episode: decisions in flight are dropped, those before them keep their next value."""
         for slot in self._streams[env].values():
-            self._next[slot] = slot  # marks it dropped: never its own successor otherwise
+            self._slots.next[slot] = DROPPED
         self._streams[env] = {}
         self._episode_cost[env] = self._episode_tokens[env] = PRIOR_TOKENS
 
@@ -121,13 +137,13 @@ class StreamCredit(RolloutBuffer):
 
     def finish(self) -> None:
         """Compute the advantages of the completed decisions, last to first, each from its stream's next."""
-        used = self._used
-        follow, tokens, values = (c[:used].tolist() for c in (self._next, self._tokens, self._value))
-        rewards = (self._tokens[:used] - self._cost[:used] / np.maximum(self._average[:used], 1e-9)).tolist()
+        used, slots = self._used, self._slots
+        follow, tokens, values = (column[:used].tolist() for column in (slots.next, slots.tokens, slots.value))
+        rewards = (slots.tokens[:used] - slots.cost[:used] / slots.average[:used]).tolist()
         advantages = [0.0] * used
         for slot in range(used - 1, -1, -1):
             after = follow[slot]
-            if after in (PENDING, slot):
+            if after in (PENDING, DROPPED):
                 continue
             discount = self.gamma ** tokens[slot]
             if after == TERMINAL:
@@ -135,10 +151,9 @@ class StreamCredit(RolloutBuffer):
             else:
                 trace = discount * self.gae_lambda ** tokens[slot]
                 advantages[slot] = rewards[slot] + discount * values[after] - values[slot] + trace * advantages[after]
-        slots = np.arange(used)
-        self._learned = slots[(self._next[:used] != PENDING) & (self._next[:used] != slots)]
+        self._learned = np.flatnonzero(slots.next[:used] >= TERMINAL)
         self.advantages = np.array(advantages, np.float32)[self._learned]
-        self.values = self._value[self._learned]
+        self.values = slots.value[self._learned]
         self.returns = self.advantages + self.values
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
@@ -148,35 +163,18 @@ class StreamCredit(RolloutBuffer):
             chosen = order[start : start + (batch_size or len(order))]
             if len(chosen) < 2:  # advantages are normalised by their deviation
                 continue
-            slots = self._learned[chosen]
+            rows = self._learned[chosen]
             yield RolloutBufferSamples(
-                torch.from_numpy(self.observations[slots]),
-                torch.from_numpy(self._action[slots]),
+                torch.from_numpy(self._slots.observation[rows]),
+                torch.from_numpy(self._slots.action[rows]),
                 torch.from_numpy(self.values[chosen]),
-                torch.from_numpy(self._log_prob[slots]),
+                torch.from_numpy(self._slots.log_prob[rows]),
                 torch.from_numpy(self.advantages[chosen]),
                 torch.from_numpy(self.returns[chosen]),
             )
 
-    def learned(self) -> dict[str, NDArray[Any]]:
-        """Return actions, tokens, cost and average cost of the completed decisions, for the log."""
-        at = self._learned
-        return {
-            "action": self._action[at],
-            "tokens": self._tokens[at],
-            "cost": self._cost[at],
-            "average": self._average[at],
-            "observation": self.observations[at],
-        }
-
-
-_COLUMNS: dict[str, Any] = {
-    "_action": np.int64,
-    "_value": np.float32,
-    "_log_prob": np.float32,
-    "_env": np.int32,
-    "_cost": np.float64,
-    "_tokens": np.float64,
-    "_average": np.float64,
-    "_next": np.int64,
-}
+    def learned(self) -> Slots:
+        """Return the completed decisions, for the log."""
+        slots = Slots(len(self._learned), self._width)
+        slots.begin_with(self._learned, self._slots)
+        return slots

@@ -66,4 +66,6 @@ def warm_start(model: StreamPPO, path: str) -> None:
 
 def _actor(model: StreamPPO) -> list[nn.Linear]:
     hidden = [m for m in model.policy.mlp_extractor.policy_net if isinstance(m, nn.Linear)]
-    return [*hidden, model.policy.action_net]
+    last = model.policy.action_net
+    assert isinstance(last, nn.Linear)
+    return [*hidden, last]

@@ -79,11 +79,11 @@ class StreamPPO(PPO):
 
     def _log(self, buffer: StreamCredit) -> None:
         seen = buffer.learned()
-        actions, tokens = seen["action"], seen["tokens"]
-        self.lows = np.minimum(self.lows, seen["observation"].min(axis=0))
-        self.highs = np.maximum(self.highs, seen["observation"].max(axis=0))
+        actions, tokens = seen.action, seen.tokens
+        self.lows = np.minimum(self.lows, seen.observation.min(axis=0))
+        self.highs = np.maximum(self.highs, seen.observation.max(axis=0))
         edge = actions > 0
-        self.logger.record("rollout/relative_ms_per_token", float(seen["cost"].sum() / tokens.sum()))
+        self.logger.record("rollout/relative_ms_per_token", float(seen.cost.sum() / tokens.sum()))
         self.logger.record("rollout/tokens_per_round", float(tokens[edge].mean()) if edge.any() else 0.0)
         self.logger.record("rollout/mean_window", float(actions[edge].mean()) if edge.any() else 0.0)
         self.logger.record("rollout/cloud_share", float(tokens[~edge].sum() / tokens.sum()))

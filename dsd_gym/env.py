@@ -34,11 +34,12 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
     | index | features | scale |
     |---|---|---|
     | 0-4 | acceptance_estimate, last_window, last_accepted, all_accepted, has_last_round | linear |
-    | 5-9 | first_guess_confidence, has_first_guess, last_mean_confidence, has_last_confidence, cloud_mode | linear |
-    | 10-14 | draft_ms_per_token, last_rtt_ms, smoothed_rtt_ms, rtt_deviation_ms, uplink_ms_per_token | log(1 + x/knee) |
-    | 15-18 | queue_wait_ms, iteration_ms, batch_size, iteration_tokens (the target's last report) | log(1 + x/knee) |
-    | 19-20 | marginal_ms_per_token, one_token_iteration_ms (of the same report) | log(1 + x/knee) |
-    | 21-24 | report_age_ms, catch_up_ms, context_tokens, committed_tokens | log(1 + x/knee) |
+    | 5-6 | first_guess_confidence, has_first_guess | linear |
+    | 7-9 | last_mean_confidence, has_last_confidence, cloud_mode | linear |
+    | 10-14 | draft_ms_per_token, last_rtt_ms, smoothed_rtt_ms, rtt_deviation_ms, uplink_ms_per_token | log(1+x/knee) |
+    | 15-18 | queue_wait_ms, iteration_ms, batch_size, iteration_tokens (the target's last report) | log(1+x/knee) |
+    | 19-20 | marginal_ms_per_token, one_token_iteration_ms (of the same report) | log(1+x/knee) |
+    | 21-24 | report_age_ms, catch_up_ms, context_tokens, committed_tokens | log(1+x/knee) |
 
     A feature whose `has_` flag is 0 is absent and 0.
 
@@ -96,10 +97,11 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
         scenario = self._source.sample(self.np_random) if isinstance(self._source, Family) else self._source
         self._ask = None
         while self._ask is None:  # a run in which nobody ever asks (no arrivals) is no episode
-            self.simulation = Simulation(scenario, int(self.np_random.integers(2**31)), keep_rounds=False)
-            self._ask = self.simulation.next_decision()
-        self._first_reward = -self.simulation.take_waited_ms() / self.simulation.reference_ms
-        return to_array(self._ask.observation), self._info(self.simulation)
+            simulation = Simulation(scenario, int(self.np_random.integers(2**31)), keep_rounds=False)
+            self._ask = simulation.next_decision()
+        self.simulation = simulation
+        self._first_reward = -simulation.take_waited_ms() / simulation.reference_ms
+        return to_array(self._ask.observation), self._info(simulation)
 
     def step(
         self, action: np.int64

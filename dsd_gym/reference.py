@@ -46,14 +46,18 @@ def acceptance_profile(scenario: Scenario) -> AcceptanceProfile:
 
 def check_hardware(scenario: Scenario, source: str) -> None:
     """Raise ConfigError, with the file and key, for a hardware name that the table lacks."""
-    for key, classes, look_up in (("edges", scenario.edges, device_figures), ("targets", scenario.targets, target_row)):
-        for index, entry in enumerate(classes):
-            try:
-                look_up(entry)  # type: ignore[operator]
-                if key == "targets" and scenario.cloud.mode == "draft":
-                    draft_row(scenario, entry)  # type: ignore[arg-type]
-            except ConfigError as error:
-                raise ConfigError(f"{source}: {key}.{index}: {error}") from None
+    key = ""
+    try:
+        for index, edge in enumerate(scenario.edges):
+            key = f"edges.{index}"
+            device_figures(edge)
+        for index, target in enumerate(scenario.targets):
+            key = f"targets.{index}"
+            target_row(target)
+            if scenario.cloud.mode == "draft":
+                draft_row(scenario, target)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {key}: {error}") from None
 
 
 def reference_ms(scenario: Scenario) -> float:

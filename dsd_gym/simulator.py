@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import simpy
 
+from dsd_gym.controller import Controller
 from dsd_gym.deployment import Deployment, Life
 from dsd_gym.messages import call_later
 from dsd_gym.observation import Observation
@@ -19,19 +20,6 @@ from dsd_gym.records import Decision, Records, Round
 from dsd_gym.request import Request
 from dsd_gym.scenario import Scenario
 from dsd_gym.target import Verdict
-
-
-class Controller(Protocol):
-    """Whoever decides. One object serves every stream."""
-
-    def decide(self, observation: Observation, stream: int) -> Decision:
-        """Answer one question of one stream."""
-
-    def record(self, round: Round) -> None:
-        """Take note of a round that ended."""
-
-    def forget(self, stream: int) -> None:
-        """Drop what is kept for a stream that ended."""
 
 
 @runtime_checkable

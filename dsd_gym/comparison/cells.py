@@ -16,12 +16,13 @@ import dsd_gym
 from dsd_gym.comparison.evaluation import Row
 from dsd_gym.comparison.series import binned
 from dsd_gym.config import ConfigError, build, config_hash, to_dict
+from dsd_gym.controller import Controller
 from dsd_gym.files import write_atomically
 from dsd_gym.hardware import HARDWARE_FILE
 from dsd_gym.metrics import request_latencies, summarise
 from dsd_gym.records import Records
 from dsd_gym.scenario import Scenario
-from dsd_gym.simulator import Controller, simulate
+from dsd_gym.simulator import simulate
 
 MakeController = Callable[[str, int], Controller]
 """`agents.make_controller`: a spec and the longest window in, a fresh controller out."""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from dsd_gym.comparison.evaluation import WindowMap
+from dsd_gym.controller import Controller
 from dsd_gym.hardware import TargetHardware, edge_hardware, target_hardware
 from dsd_gym.latency import added_tokens_ms
 from dsd_gym.observation import Observation
-from dsd_gym.simulator import Controller
 
 RTT_MS = tuple(float(ms) for ms in np.geomspace(2.0, 300.0, 21).round(1))
 ACCEPTANCE = tuple(float(a) for a in np.linspace(0.3, 0.95, 27).round(3))
