@@ -46,7 +46,7 @@ class Credit:
     """Per committed token."""
     trace_decay: Fraction = 0.98
     """Lambda of generalised advantage estimation, per committed token."""
-    externality_weight: NonNegative = 2.0
+    externality_weight: NonNegative = 1.0
     """Price of the delay that a request's tokens put on the others in the batch or waiting."""
 
 
@@ -58,7 +58,7 @@ class Comparison:
     controllers: tuple[str, ...] = ("static:4", "heuristic", "leviathan", "awc")
     seeds: Count = 2
     max_requests: Count | None = None
-    score_every: Count = 500_000
+    score_every: Count = 1_000_000
     """Decisions between held-out scores in the log (one seed)."""
 
 
