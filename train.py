@@ -25,6 +25,7 @@ from dsd_gym.comparison.evaluation import OVERALL, Evaluation, save
 from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.comparison.tables import text_table
 from dsd_gym.config import ConfigError, parse_assignments
+from dsd_gym.family import load_scenario_or_family
 from dsd_gym.files import exits_cleanly, write_atomically
 from dsd_gym.scenario import load_scenarios
 from policies import save_policy
@@ -41,11 +42,12 @@ SWEEP_CACHE = RUNS / "cache" / "static_best"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, export, compare."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     files = [item for item in options.items if "=" not in item]
     if len(files) > 1:
         raise ConfigError(f"{files[1]}: one config at a time; overrides are key=value")
     chosen = load_train_config(*files[:1] or [None], parse_assignments([i for i in options.items if "=" in i]))
+    load_scenario_or_family(chosen.scenario, chosen.overrides)
     load_scenarios(chosen.comparison.scenarios, {})
     if options.dry_run:
         print(config.dump_yaml(chosen), end="")

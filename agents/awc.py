@@ -27,26 +27,26 @@ class Awc(Controller):
 
     SMOOTHING = 0.4
 
-    def __init__(self, max_window: int, price: float = 1.0, cloud_margin: float = 0.0) -> None:
+    def __init__(self, max_window: int, price: float = 2.0, cloud_margin: float = 0.1) -> None:
         self._max_window, self._price, self._cloud_margin = max_window, price, cloud_margin
         self._pairs: dict[int, _Pair] = {}
 
     def predict(self, observation: Observation) -> int:
         """Return the window of least expected cost to everybody, 0 where the cloud is cheaper."""
-        acceptance = observation.acceptance_estimate
-        return best_window(observation, self._max_window, self._price, acceptance, self._cloud_margin)
+        return best_window(observation, self._max_window, self._price, self._cloud_margin)
 
     def decide(self, observation: Observation, stream: int) -> Decision:
         """Return the smoothed window, or 0 in cloud mode."""
         prediction = self.predict(observation)
+        clamped = min(max(prediction, 1), self._max_window)
         pair = self._pairs.get(stream)
         if pair is None:
-            pair = self._pairs[stream] = _Pair(float(max(prediction, 1)))
-        pair.window += self.SMOOTHING * (max(prediction, 1) - pair.window)
+            pair = self._pairs[stream] = _Pair(float(clamped))
+        pair.window += self.SMOOTHING * (clamped - pair.window)
         pair.same_way = pair.same_way + 1 if (prediction <= 1) != pair.cloud else 0
         if pair.same_way >= 2:
             pair.cloud, pair.same_way = not pair.cloud, 0
-        return Decision(0 if pair.cloud else min(round(pair.window), self._max_window))
+        return Decision(0 if pair.cloud else round(pair.window))
 
     def forget(self, stream: int) -> None:
         """Drop a stream's smoothing."""

@@ -24,6 +24,7 @@ from agents.heuristic import Heuristic
 from agents.leviathan import Leviathan
 from agents.static import Static
 from dsd_gym.comparison.parallel import run_all
+from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.config import ConfigError, did_you_mean
 from dsd_gym.family import Family, load_scenario_or_family
 from dsd_gym.files import exits_cleanly
@@ -33,7 +34,7 @@ from dsd_gym.simulator import simulate
 
 FAMILY = "train/family"
 REFERENCE = "static:4"
-HORIZON_MS, DRAIN_MS, MAX_REQUESTS = 15_000.0, 30_000.0, 100
+HORIZON_MS, DRAIN_MS, MAX_REQUESTS = 20_000.0, 30_000.0, 150
 """Shorter runs than those of training: every trial is one run of every deployment."""
 
 Constants = dict[str, float]
@@ -54,7 +55,7 @@ class Rule:
 RULES = {
     "heuristic": Rule(Heuristic, {"first_window": tuple(range(1, 13))}),
     "leviathan": Rule(Leviathan, {"cloud_margin": (-0.1, 0.0, 0.1, 0.2), "confidence_weight": (0.0, 0.2, 0.4)}),
-    "awc": Rule(Awc, {"price": (0.0, 0.5, 1.0, 2.0), "cloud_margin": (-0.1, 0.0, 0.1)}),
+    "awc": Rule(Awc, {"price": (0.0, 1.0, 2.0, 4.0), "cloud_margin": (0.0, 0.1, 0.2)}),
 }
 """Twelve trials each."""
 
@@ -98,8 +99,11 @@ def tune(rule: str, scenarios: Sequence[Scenario], seed: int, jobs: int) -> list
     runs = [Run(scenario, seed, REFERENCE, {}) for scenario in scenarios]
     runs += [Run(scenario, seed, rule, constants) for constants in trials for scenario in scenarios]
     latencies = np.zeros(len(runs))
-    for index, latency_ms in run_all(normalised_latency_ms, runs, jobs):
-        latencies[index] = latency_ms
+    with progress_bar() as progress:
+        for done, (index, latency_ms) in enumerate(run_all(normalised_latency_ms, runs, jobs), 1):
+            latencies[index] = latency_ms
+            if progress:
+                progress(done, len(runs))
     reference, *rows = np.log(latencies).reshape(-1, len(scenarios))
     scores = [(math.exp(float((row - reference).mean())), c) for row, c in zip(rows, trials, strict=True)]
     return sorted(scores, key=lambda score: score[0])
@@ -109,6 +113,8 @@ def tune(rule: str, scenarios: Sequence[Scenario], seed: int, jobs: int) -> list
 def main(arguments: Sequence[str] | None = None) -> None:
     """Tune one rule, or all, and print every trial."""
     options = _parser().parse_args(arguments)
+    if min(options.deployments, options.jobs) < 1 or options.seed < 0:
+        raise ConfigError("--deployments and --jobs must be at least 1, and --seed at least 0")
     if options.rule != "all" and options.rule not in RULES:
         raise ConfigError(f"{options.rule}: no such rule{did_you_mean(options.rule, [*RULES, 'all'])}")
     scenarios = draw(options.deployments, options.seed)

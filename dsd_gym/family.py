@@ -57,20 +57,20 @@ class Range:
 
 @dataclass(frozen=True)
 class Family:
-    """`sample` draws one scenario: all ranges at once, independent of each other."""
+    """`sample` draws one scenario: all ranges at once, independent of each other; `fixed` keys are not drawn."""
 
     base: Scenario
     ranges: tuple[Range, ...] = field(default=())
     name: str = "family"
+    fixed: dict[str, Any] = field(default_factory=dict)
 
     def sample(self, random: np.random.Generator) -> Scenario:
         """Return a scenario drawn with `random`."""
         drawn: dict[str, Any] = {}
         for part in self.ranges:
             drawn |= part.draw(random)
-        data = config.to_dict(self.base)
-        drawn.setdefault("seed", int(random.integers(2**31)))
-        return scenario_from(data, drawn, source=f"{self.name} (drawn)")
+        drawn["seed"] = int(random.integers(2**31))
+        return scenario_from(config.to_dict(self.base), drawn | self.fixed, source=f"{self.name} (drawn)")
 
     def described(self) -> dict[str, Any]:
         """Return the ranges as plain data, for a policy's header."""
@@ -87,8 +87,7 @@ def load_scenario_or_family(name: str | Path, overrides: dict[str, Any] | None =
         return base
     if not isinstance(ranges, list):
         raise ConfigError(f"{name}: ranges: expected a list")
-    family = Family(
-        base, tuple(config.build(Range, item, source=f"{name}: ranges.{i}") for i, item in enumerate(ranges)), path.stem
-    )
+    drawn = tuple(config.build(Range, item, source=f"{name}: ranges.{i}") for i, item in enumerate(ranges))
+    family = Family(base, drawn, path.stem, overrides or {})
     family.sample(np.random.default_rng(0))
     return family

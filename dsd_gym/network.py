@@ -22,6 +22,7 @@ class Link:
         self.spec, self._seed, self._device = spec, seed, device
         self._ends_ms: list[float] = []
         self._states: list[int] = []
+        self._slot, self._slot_jitter_ms = -1, 0.0
 
     def uplink(self, now_ms: float, message_bytes: float) -> tuple[float, float]:
         """Return (propagation ms, transmission ms) of a message that leaves the device at `now_ms`."""
@@ -45,7 +46,10 @@ class Link:
         if self.spec.jitter_ms == 0.0:
             return 0.0
         slot = int(now_ms / self.spec.jitter_slot_ms)
-        return -self.spec.jitter_ms * math.log(luck.uniform(self._seed, luck.JITTER, self._device, slot))
+        if slot != self._slot:  # messages of one slot share its number
+            number = luck.uniform(self._seed, luck.JITTER, self._device, slot)
+            self._slot, self._slot_jitter_ms = slot, -self.spec.jitter_ms * math.log(number)
+        return self._slot_jitter_ms
 
     def regime(self, now_ms: float) -> tuple[Regime, float]:
         """Return the regime in force at `now_ms` and the time it ends; drawn lazily, the same in any order."""

@@ -124,6 +124,8 @@ class Workload:
     trace: str | None = None
     trace_format: Literal["azure", "dsdsim", "mooncake"] | None = None
     """None tells it from the file."""
+    trace_start_ms: NonNegative = 0.0
+    """Where in the trace a run begins."""
     rate_scale: Positive = 1.0
     """Replay speed of a trace: 2 halves every inter-arrival time."""
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import simpy
@@ -138,11 +138,13 @@ class Simulation(Deployment):
     def _speculate(self, request: Request, window: int) -> Life:
         """Draft a window, send it, have it verified, receive the verdict."""
         env, device, messages = self.env, request.device, self.scenario.messages
-        cloud_tokens = 0
+        decoded: Sequence[Verdict] = ()
+        stop_bytes = 0.0
         if request.cloud_mode:
-            cloud_tokens = yield from self._return_to_edge(request)
+            stop_bytes = messages.header_bytes
+            decoded = yield from self._return_to_edge(request)
             if request.finished:
-                return self._end_round(request, window, cloud_tokens=cloud_tokens)
+                return self._end_round(request, window, decoded=decoded, up_bytes=stop_bytes)
         drafted_ms = device.compute(env.now, (window - request.guessed) * device.draft_ms)
         up_bytes = messages.header_bytes + messages.draft_token_bytes * window
         up_ms, transmit_ms = device.link.uplink(drafted_ms, up_bytes)
@@ -152,34 +154,35 @@ class Simulation(Deployment):
         confidence = request.tape.confidence[request.committed : request.committed + window]
         request.view.verified(window, verdict.accepted, sum(confidence) / window)
         self._received(request, verdict, up_ms + verdict.propagation_ms)
-        return self._end_round(request, window, window, cloud_tokens, verdict, up_bytes)
+        return self._end_round(request, window, window, verdict, decoded, up_bytes + stop_bytes)
 
     def _decode_in_cloud(self, request: Request) -> Life:
         """Receive one chunk of the target's own decoding, which runs on while the controller is asked."""
         up_bytes = self.scenario.messages.header_bytes
         up_ms, transmit_ms = request.device.link.uplink(self.env.now, up_bytes)
-        if not request.cloud_mode:
+        if request.cloud_mode:
+            up_bytes = 0.0  # staying takes no message
+        else:
             request.cloud_mode, request.unread_tokens = True, 0
             call_later(self.env, up_ms + transmit_ms, lambda: request.target.decode(request))
         verdict = yield request.inbox.receive()
         request.unread_tokens += verdict.tokens
         request.view.decoded_in_cloud()
         self._received(request, verdict, up_ms + verdict.propagation_ms)
-        self._end_round(request, 0, verdict=verdict, cloud_tokens=verdict.tokens, up_bytes=up_bytes)
+        self._end_round(request, 0, decoded=[verdict], up_bytes=up_bytes)
 
-    def _return_to_edge(self, request: Request) -> Generator[simpy.Event, Any, int]:
+    def _return_to_edge(self, request: Request) -> Generator[simpy.Event, Any, list[Verdict]]:
         """Stop the target, take in what it decoded until the stop arrived, and let the draft read what it missed."""
         up_ms, transmit_ms = request.device.link.uplink(self.env.now, self.scenario.messages.header_bytes)
         call_later(self.env, up_ms + transmit_ms, lambda: request.target.stop(request))
-        tokens, final = 0, False
-        while not final:
-            verdict = yield request.inbox.receive()
-            tokens, final = tokens + verdict.tokens, verdict.final
-            self._received(request, verdict, up_ms + verdict.propagation_ms)
+        decoded: list[Verdict] = []
+        while not decoded or not decoded[-1].final:
+            decoded.append((yield request.inbox.receive()))
+            self._received(request, decoded[-1], up_ms + decoded[-1].propagation_ms)
         request.cloud_mode = False
-        device = request.device
-        request.draft_ready_ms = device.compute(self.env.now, (request.unread_tokens + tokens) * device.prefill_ms)
-        return tokens
+        unread = request.unread_tokens + sum(verdict.tokens for verdict in decoded)
+        request.draft_ready_ms = request.device.compute(self.env.now, unread * request.device.prefill_ms)
+        return decoded
 
     # --- what a round leaves behind --------------------------------------------------------------------------------
 
@@ -193,11 +196,20 @@ class Simulation(Deployment):
         request: Request,
         window: int,
         drafted: int = 0,
-        cloud_tokens: int = 0,
         verdict: Verdict | None = None,
+        decoded: Sequence[Verdict] = (),
         up_bytes: float = 0.0,
     ) -> None:
+        """Enter a round: `verdict` is on its window, `decoded` what the target decoded on its own."""
         report = request.view.report
+        cloud_tokens, externality_ms, down_bytes = 0, 0.0, 0.0
+        for message in decoded:
+            cloud_tokens += message.tokens
+            externality_ms += message.externality_ms
+            down_bytes += message.message_bytes
+        if verdict:
+            externality_ms += verdict.externality_ms
+            down_bytes += verdict.message_bytes
         round = Round(
             request.arrival.stream,
             request.round_start_ms,
@@ -207,14 +219,14 @@ class Simulation(Deployment):
             drafted,
             verdict.accepted if verdict else 0,
             cloud_tokens,
-            cloud_tokens + (verdict.tokens if verdict and drafted else 0),
+            cloud_tokens + (verdict.tokens if verdict else 0),
             request.device.estimate.last_ms,
             report.queue_wait_ms,
             report.iteration_ms,
             report.batch_size,
-            verdict.externality_ms if verdict else 0.0,
+            externality_ms,
             up_bytes,
-            verdict.message_bytes if verdict else 0.0,
+            down_bytes,
         )
         request.round_start_ms = self.env.now
         self.note(round)

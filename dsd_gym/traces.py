@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -37,7 +38,7 @@ def _read(path: str, trace_format: str | None) -> tuple[TraceRow, ...]:
         try:
             parse = _PARSERS[trace_format or _recognise(file)]
             rows = sorted(parse(lines, path))
-        except UnicodeDecodeError:
+        except (UnicodeDecodeError, csv.Error):
             raise ConfigError(f"{path}: not a text file") from None
     if not rows:
         raise ConfigError(f"{path}: the trace has no requests")
@@ -58,10 +59,12 @@ def _azure(lines: Iterable[str], path: str) -> list[TraceRow]:
     """Azure/AzurePublicDataset, CC-BY-4.0: TIMESTAMP, ContextTokens, GeneratedTokens."""
 
     def row(record: dict[str, str]) -> TraceRow:
-        seconds = datetime.fromisoformat(record["TIMESTAMP"].strip()[:26]).timestamp()
+        moment = datetime.fromisoformat(record["TIMESTAMP"].strip()[:26])  # a seventh digit is cut off
+        seconds = moment.replace(tzinfo=UTC).timestamp()  # not local time, which jumps twice a year
         return TraceRow(seconds * 1000.0, int(record["ContextTokens"]), int(record["GeneratedTokens"]))
 
-    return _parsed(csv.DictReader(lines), row, path, first_line=2)
+    reader = csv.DictReader(lines)
+    return _parsed(((reader.line_num, record) for record in reader), row, path)
 
 
 def _dsdsim(lines: Iterable[str], path: str) -> list[TraceRow]:
@@ -71,7 +74,7 @@ def _dsdsim(lines: Iterable[str], path: str) -> list[TraceRow]:
         record = json.loads(line)
         return TraceRow(float(record["arrival_ms"]), int(record["prompt_tokens"]), int(record["target_tokens"]))
 
-    return _parsed((line for line in lines if line.strip()), row, path)
+    return _parsed(_numbered(lines), row, path)
 
 
 def _mooncake(lines: Iterable[str], path: str) -> list[TraceRow]:
@@ -81,16 +84,22 @@ def _mooncake(lines: Iterable[str], path: str) -> list[TraceRow]:
         record = json.loads(line)
         return TraceRow(float(record["timestamp"]), int(record["input_length"]), int(record["output_length"]))
 
-    return _parsed((line for line in lines if line.strip()), row, path)
+    return _parsed(_numbered(lines), row, path)
 
 
-def _parsed(records: Iterable[T], row: Callable[[T], TraceRow], path: str, first_line: int = 1) -> list[TraceRow]:
+def _numbered(lines: Iterable[str]) -> Iterable[tuple[int, str]]:
+    return ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _parsed(records: Iterable[tuple[int, T]], row: Callable[[T], TraceRow], path: str) -> list[TraceRow]:
     rows = []
-    for number, record in enumerate(records, first_line):
+    for number, record in records:
         try:
             rows.append(row(record))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ConfigError(f"{path}:{number}: not a request of this trace format ({error})") from None
+        if not math.isfinite(rows[-1].arrival_ms):
+            raise ConfigError(f"{path}:{number}: the arrival is not a finite number")
         if rows[-1].prompt_tokens < 0 or rows[-1].output_tokens < 0:
             raise ConfigError(f"{path}:{number}: a token count is negative")
     return rows

@@ -34,7 +34,9 @@ class Population:
         workload = self._scenario.workload
         if workload.kind == "trace":
             for stream, row in enumerate(read_trace(workload.trace or "", workload.trace_format)):
-                yield self._arrival(stream, row.arrival_ms / workload.rate_scale, row.prompt_tokens, row.output_tokens)
+                since_ms = row.arrival_ms - workload.trace_start_ms
+                if since_ms >= 0.0:
+                    yield self._arrival(stream, since_ms / workload.rate_scale, row.prompt_tokens, row.output_tokens)
             return
         for stream, arrival_ms in enumerate(self._arrival_times(workload)):
             yield self.request(stream, arrival_ms)

@@ -1,0 +1,164 @@
+"""How fast: simulated decisions and tokens a CPU second, environment steps, the time a controller takes to decide.
+
+python benchmark.py [--json] [--seconds S]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import gymnasium
+
+import dsd_gym  # noqa: F401  (registers the environment)
+from agents import make_controller
+from agents.base import Controller
+from dsd_gym.files import exits_cleanly
+from dsd_gym.observation import Observation
+from dsd_gym.records import Decision
+from dsd_gym.scenario import Scenario, load_scenario
+from dsd_gym.simulator import simulate
+
+SCENARIO = "train/single"
+OVERRIDES = {"workload.load": 0.6, "horizon_ms": 20_000}
+WINDOW = 4
+CONTROLLERS = ("static:4", "heuristic", "leviathan", "awc")
+POLICIES = Path(__file__).parent / "policies"
+OBSERVATIONS = 2000
+
+
+class Rates(NamedTuple):
+    """What the simulator does in a CPU second."""
+
+    decisions: float
+    tokens: float
+
+
+class Collector(Controller):
+    """A fixed window that keeps what it is shown."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Observation, int]] = []
+
+    def decide(self, observation: Observation, stream: int) -> Decision:
+        """Return the fixed window."""
+        self.asked.append((observation, stream))
+        return Decision(WINDOW)
+
+
+@exits_cleanly
+def main() -> None:
+    """Measure everything and print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--seconds", type=float, default=5.0, help="CPU seconds for each figure (default: 5)")
+    options = parser.parse_args()
+    figures = measure(options.seconds)
+    print(json.dumps(figures) if options.json else table(figures))
+
+
+def measure(seconds: float) -> dict[str, object]:
+    """Return every figure by name; rates are per CPU second of one core, so a busy machine changes them little."""
+    scenario = load_scenario(SCENARIO, OVERRIDES)
+    rates = simulator_rates(scenario, seconds)
+    specs = [*CONTROLLERS, *(str(file) for file in sorted(POLICIES.glob("*.safetensors")))]
+    return {
+        "simulator_decisions_per_cpu_s": round(rates.decisions),
+        "simulator_tokens_per_cpu_s": round(rates.tokens),
+        "env_steps_per_cpu_s": round(env_steps_per_cpu_s(scenario, seconds)),
+        "controller_median_us": controller_median_us(scenario, specs),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
+        "scenario": f"{SCENARIO} {' '.join(f'{key}={value}' for key, value in OVERRIDES.items())} static:{WINDOW}",
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+    }
+
+
+def simulator_rates(scenario: Scenario, seconds: float) -> Rates:
+    """Simulate one seed after another for `seconds`."""
+    decisions = tokens = 0
+    clock = _stopwatch(seconds)
+    for seed, elapsed_s in enumerate(clock):
+        records = simulate(scenario, make_controller(f"static:{WINDOW}", scenario.max_window), seed)
+        decisions += len(records.rounds)
+        tokens += sum(request.committed_tokens for request in records.requests)
+        spent_s = elapsed_s()
+    return Rates(decisions / spent_s, tokens / spent_s)
+
+
+def env_steps_per_cpu_s(scenario: Scenario, seconds: float) -> float:
+    """Step the Gymnasium environment for `seconds`, resets included."""
+    env = gymnasium.make("dsd_gym/EdgeCloud-v0", scenario=scenario, disable_env_checker=True)
+    steps = 0
+    for seed, elapsed_s in enumerate(_stopwatch(seconds)):
+        env.reset(seed=seed)
+        over = False
+        while not over:
+            _, _, terminated, truncated, _ = env.step(WINDOW)
+            over = terminated or truncated
+            steps += 1
+        spent_s = elapsed_s()
+    return steps / spent_s
+
+
+def controller_median_us(scenario: Scenario, specs: list[str]) -> dict[str, float]:
+    """Return the median us of one decision of each controller, scaling and forward pass included."""
+    collector = Collector()
+    simulate(scenario, collector)
+    medians = {}
+    for spec in specs:
+        decide = make_controller(spec, scenario.max_window).decide
+        times = [_time_us(decide, *asked) for asked in itertools.islice(itertools.cycle(collector.asked), OBSERVATIONS)]
+        medians[Path(spec).name] = round(statistics.median(times), 2)
+    return medians
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident size of this process so far, in 10^6 bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def table(figures: dict[str, object]) -> str:
+    """Return the figures as lines for people."""
+    controllers = figures["controller_median_us"]
+    assert isinstance(controllers, dict)
+    lines = [
+        ("simulator", f"{figures['simulator_decisions_per_cpu_s']:>10,} decisions a CPU second"),
+        ("", f"{figures['simulator_tokens_per_cpu_s']:>10,} committed tokens a CPU second"),
+        ("environment", f"{figures['env_steps_per_cpu_s']:>10,} steps a CPU second"),
+        *((name, f"{microseconds:>10.2f} us a decision (median)") for name, microseconds in controllers.items()),
+        ("peak memory", f"{figures['peak_memory_mb']:>10} MB"),
+    ]
+    width = max(len(name) for name, _ in lines)
+    head = f"{figures['scenario']}; Python {figures['python']}, {figures['machine']}"
+    return "\n".join([head, *(f"{name:{width}} {figure}" for name, figure in lines)])
+
+
+def _stopwatch(seconds: float) -> Iterator[Callable[[], float]]:
+    """Yield, until `seconds` of CPU time are spent, a function that returns how many were."""
+    start_s = time.process_time()
+    while True:
+        yield lambda: time.process_time() - start_s
+        if time.process_time() - start_s >= seconds:
+            return
+
+
+def _time_us(decide: Callable[[Observation, int], Decision], observation: Observation, stream: int) -> float:
+    start_ns = time.perf_counter_ns()
+    decide(observation, stream)
+    return (time.perf_counter_ns() - start_ns) / 1000.0
+
+
+if __name__ == "__main__":
+    main()
