@@ -13,8 +13,8 @@ class _Pair:
 
     __slots__ = ("cloud", "same_way", "window")
 
-    def __init__(self, window: float) -> None:
-        self.window, self.cloud, self.same_way = window, False, 0
+    def __init__(self, window: float, cloud: bool) -> None:
+        self.window, self.cloud, self.same_way = window, cloud, 0
 
 
 class Awc(Controller):
@@ -22,6 +22,8 @@ class Awc(Controller):
 
     A prediction is clamped to [1, max_window], smoothed with weight 0.4 for each stream and rounded; two predictions
     of at most 1 in a row switch to cloud decoding, and two above 1 switch back (the paper leaves the way back open).
+    The paper keeps this state by draft-target pair, beyond a request's end; here a stream begins in the mode of its
+    first prediction.
     The constants are chosen by `python -m agents.tune awc`.
     """
 
@@ -41,7 +43,7 @@ class Awc(Controller):
         clamped = min(max(prediction, 1), self._max_window)
         pair = self._pairs.get(stream)
         if pair is None:
-            pair = self._pairs[stream] = _Pair(float(clamped))
+            pair = self._pairs[stream] = _Pair(float(clamped), prediction <= 1)
         pair.window += self.SMOOTHING * (clamped - pair.window)
         pair.same_way = pair.same_way + 1 if (prediction <= 1) != pair.cloud else 0
         if pair.same_way >= 2:

@@ -28,7 +28,19 @@ class StreamPPO(PPO):
 
     def _setup_model(self) -> None:
         super()._setup_model()
+        self._latencies: list[float] = []
         self.restore_ranges(*([bound] * len(FEATURE_NAMES) for bound in (np.inf, -np.inf)))
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        """Begin each call of `learn` whose deployments were reset with streams of its own."""
+        before = self._last_obs
+        result = super()._setup_learn(*args, **kwargs)
+        if self._last_obs is not before:
+            assert self.env is not None
+            self._streams = [info["stream"] for info in self.env.reset_infos]
+            for index in range(self.env.num_envs):
+                self.rollout_buffer.cut(index)
+        return result
 
     def restore_ranges(self, lows: list[float], highs: list[float]) -> None:
         """Set the range of each scaled feature that has been seen in training."""
@@ -42,8 +54,6 @@ class StreamPPO(PPO):
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
         callback.on_rollout_start()
-        if not hasattr(self, "_streams"):
-            self._streams = [info["stream"] for info in env.reset_infos]
         while not rollout_buffer.full:
             assert isinstance(self._last_obs, np.ndarray)
             with torch.no_grad():
@@ -70,7 +80,13 @@ class StreamPPO(PPO):
     def _enter(self, buffer: StreamCredit, dones: np.ndarray[Any, Any], infos: list[dict[str, Any]]) -> None:
         assert self.env is not None
         for index, info in enumerate(infos):
-            buffer.happened(index, info["rounds"], info["ended"], info["reference_ms"])
+            ended = [request.stream for request in info["ended"]]
+            buffer.happened(index, info["rounds"], ended, info["reference_ms"])
+            self._latencies.extend(
+                (request.finish_ms - request.arrival_ms) / request.output_tokens / info["reference_ms"]
+                for request in info["ended"]
+                if request.finish_ms is not None
+            )
             if dones[index]:
                 buffer.cut(index)
                 info = self.env.reset_infos[index]
@@ -79,10 +95,15 @@ class StreamPPO(PPO):
 
     def _log(self, buffer: StreamCredit) -> None:
         seen = buffer.learned()
+        if not len(seen.action):
+            return
         actions, tokens = seen.action, seen.tokens
         self.lows = np.minimum(self.lows, seen.observation.min(axis=0))
         self.highs = np.maximum(self.highs, seen.observation.max(axis=0))
         edge = actions > 0
+        if self._latencies:
+            self.logger.record("rollout/relative_normalised_latency", float(np.mean(self._latencies)))
+            self._latencies.clear()
         self.logger.record("rollout/relative_ms_per_token", float(seen.cost.sum() / tokens.sum()))
         self.logger.record("rollout/tokens_per_round", float(tokens[edge].mean()) if edge.any() else 0.0)
         self.logger.record("rollout/mean_window", float(actions[edge].mean()) if edge.any() else 0.0)

@@ -26,7 +26,7 @@ class Ppo:
     """Deployments stepped side by side."""
     rollout_steps: Count = 128
     """Decisions of each deployment between updates."""
-    minibatch: Annotated[int, Field(ge=2)] = 4096
+    minibatch: Annotated[int, Field(ge=2)] = 2048
     epochs: Count = 4
     learning_rate: Positive = 5e-4
     """Falls linearly to a tenth of this."""

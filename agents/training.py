@@ -75,6 +75,8 @@ def _resume(model: StreamPPO, train_config: TrainConfig, folder: Path) -> None:
     state = read_state(folder, train_config)
     model.set_parameters(str(folder / WEIGHTS), device="cpu")
     model.num_timesteps = state["decisions"]
+    assert model.env is not None
+    model.env.seed(train_config.seed + model.num_timesteps)  # other deployments than those it has seen
     model.restore_ranges(state["lows"], state["highs"])
 
 

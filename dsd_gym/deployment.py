@@ -39,7 +39,7 @@ class Deployment:
         self._router = Router(scenario.router, self.targets, seed)
         self._rounds: list[Round] | None = [] if keep_rounds else None
         self._new_rounds: list[Round] = []
-        self._new_ended: list[int] = []
+        self._new_ended: list[RequestRecord] = []
         self._requests: list[RequestRecord] = []
         self._arrived = self._sources = 0
         self._waited_ms = self._counted_ms = 0.0
@@ -62,7 +62,7 @@ class Deployment:
         rounds, self._new_rounds = self._new_rounds, []
         return rounds
 
-    def take_ended(self) -> list[int]:
+    def take_ended(self) -> list[RequestRecord]:
         """Return the streams that finished or were rejected since the last call."""
         ended, self._new_ended = self._new_ended, []
         return ended
@@ -115,7 +115,7 @@ class Deployment:
         self._count_waiting()
         del self.live[request.arrival.stream]
         self._requests.append(self._record(request, Status.FINISHED if finished else Status.REJECTED))
-        self._new_ended.append(request.arrival.stream)
+        self._new_ended.append(self._requests[-1])
         self._stop_when_empty()
 
     def _record(self, request: Request, status: Status) -> RequestRecord:

@@ -49,7 +49,8 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
     token of the scenario. A whole episode's rewards add up to minus all requests' end-to-end ms over the reference.
 
     For credit along each request's own rounds, `info["rounds"]` lists the rounds that ended during the step
-    (`dsd_gym.records.Round`: stream, committed, elapsed_ms, externality_ms) and `info["ended"]` the streams that did.
+    (`dsd_gym.records.Round`: stream, committed, elapsed_ms, externality_ms) and `info["ended"]` the
+    requests that did (`RequestRecord`).
 
     ## Starting State
     An empty system at time 0, in which requests have begun to arrive, at the first question anyone asks.

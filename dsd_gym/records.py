@@ -33,7 +33,7 @@ class Round(NamedTuple):
     cloud_tokens: int
     committed: int
     rtt_ms: float
-    """Time on the wire, both ways, without transmission; the last one known in cloud mode."""
+    """Last round trip measured, without transmission; in cloud mode a ping goes with each chunk."""
     queue_wait_ms: float
     iteration_ms: float
     batch_size: int
@@ -75,6 +75,10 @@ class RequestRecord:
     first_token_ms: float | None
     finish_ms: float | None
     status: Status
+
+    def __deepcopy__(self, memo: object) -> RequestRecord:
+        """Return itself, as `Round` does."""
+        return self
 
 
 class TargetRecord(NamedTuple):

@@ -45,6 +45,10 @@ class LinkSpec:
     down_mbps: Positive = 100.0
     regimes: tuple[Regime, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.regimes and all(regime.outage for regime in self.regimes):
+            raise ValueError("regimes must not all be outages")
+
 
 @dataclass(frozen=True)
 class EdgeClass:
@@ -73,7 +77,7 @@ class TargetClass:
     kv_tokens: Count | None = None
     """KV memory in tokens; None takes what the hardware leaves beside the weights."""
     max_queue: Count = 512
-    """Requests that may wait for KV memory; more are rejected."""
+    """Requests that may wait for their prefill to begin; more are rejected."""
     host_ms: NonNegative = 0.0
     """Host and scheduler time added to each iteration."""
 
@@ -106,9 +110,9 @@ class Lengths:
 class Workload:
     """Who asks, and when.
 
-    poisson: `rate_per_s` or `load`. bursty: the same with gamma inter-arrivals of `burst_cv`. piecewise: the rate times
-    `pieces`. diurnal: the rate times 1 + `swing` sin(2 pi t / `period_ms`). closed: `users` with exponential
-    `think_ms` between requests. trace: arrivals and lengths of a file.
+    poisson: `rate_per_s` or `load`. bursty: the same with hyperexponential inter-arrivals of `burst_cv`. piecewise:
+    the rate times `pieces`. diurnal: the rate times 1 + `swing` sin(2 pi t / `period_ms`). closed: `users` with
+    exponential `think_ms` between requests. trace: arrivals and lengths of a file.
     """
 
     kind: Literal["poisson", "bursty", "piecewise", "diurnal", "closed", "trace"] = "poisson"
@@ -219,6 +223,9 @@ class Scenario:
     def __post_init__(self) -> None:
         if not self.edges or not self.targets:
             raise ValueError("a scenario needs at least one entry in edges and in targets")
+        longest = max(self.max_window, self.cloud.draft_window if self.cloud.mode == "draft" else 0)
+        if any(target.max_batch_tokens <= longest for target in self.targets):
+            raise ValueError(f"targets.max_batch_tokens must hold a window and one token: more than {longest}")
         if self.warm_up_ms >= self.horizon_ms:
             raise ValueError(f"warm_up_ms ({self.warm_up_ms:g}) must be less than horizon_ms ({self.horizon_ms:g})")
 

@@ -46,12 +46,18 @@ def simulate(scenario: Scenario, controller: Controller, seed: int | None = None
     if isinstance(controller, Privileged):
         controller.watch(simulation)
     while (ask := simulation.next_decision()) is not None:
-        for round in simulation.take_rounds():
-            controller.record(round)
-        for stream in simulation.take_ended():
-            controller.forget(stream)
+        _tell(controller, simulation)
         simulation.answer(controller.decide(ask.observation, ask.stream))
+    _tell(controller, simulation)
     return simulation.records()
+
+
+def _tell(controller: Controller, simulation: Simulation) -> None:
+    """Let the controller know what has ended since it was last asked."""
+    for round in simulation.take_rounds():
+        controller.record(round)
+    for request in simulation.take_ended():
+        controller.forget(request.stream)
 
 
 class Simulation(Deployment):

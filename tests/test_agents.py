@@ -195,13 +195,13 @@ def test_awc_smooths_and_rounds_for_each_stream() -> None:
 
 def test_awc_clamps_what_is_predicted() -> None:
     assert windows(Scripted(30, 30), 2) == [12, 12]
-    assert windows(Scripted(0, 6), 2) == [1, 3], "0 counts as 1"
+    assert windows(Scripted(8, 0), 2) == [8, 5], "0 counts as 1"
 
 
 def test_awc_switches_after_two_predictions_in_a_row() -> None:
     assert windows(Scripted(8, 1, 8, 0, 8), 5) == [8, 5, 6, 4, 6], "one alone does not switch"
     assert windows(Scripted(8, 1, 0, 0), 4) == [8, 5, 0, 0]
-    assert windows(Scripted(1, 1, 4, 1, 4, 4), 6) == [1, 0, 0, 0, 0, 3], "and two lead back"
+    assert windows(Scripted(1, 1, 4, 1, 4, 4), 6) == [0, 0, 0, 0, 0, 3], "the first sets the mode, and two lead back"
 
 
 @pytest.mark.parametrize("spec", ["heuristic", "leviathan", "awc"])

@@ -114,7 +114,7 @@ def test_info_tells_streams_rounds_and_the_reference() -> None:
         assert info["reference_ms"] > 0.0
         committed += sum(round.committed for round in info["rounds"])
         assert {round.stream for round in info["rounds"]} <= asked
-        ended += info["ended"]
+        ended += [request.stream for request in info["ended"]]
         asked.add(info["stream"])
     assert env.simulation is not None
     requests = env.simulation.records().requests
