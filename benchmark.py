@@ -26,7 +26,8 @@ from agents.base import Controller
 from dsd_gym.files import exits_cleanly
 from dsd_gym.observation import Observation
 from dsd_gym.records import Decision
-from dsd_gym.scenario import Scenario, load_scenario
+from dsd_gym.scenario import Scenario
+from dsd_gym.scenario_files import load_scenario
 from dsd_gym.simulator import simulate
 
 SCENARIO = "train/single"

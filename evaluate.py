@@ -22,7 +22,7 @@ from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.comparison.tables import markdown_table, text_table
 from dsd_gym.config import ConfigError, did_you_mean, parse_assignments
 from dsd_gym.files import exits_cleanly, write_atomically
-from dsd_gym.scenario import load_scenarios
+from dsd_gym.scenario_files import load_scenarios
 
 DEFAULT_OUT = Path("runs/evaluation")
 SWEEP_CACHE = Path("runs/cache/static_best")

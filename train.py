@@ -27,7 +27,7 @@ from dsd_gym.comparison.tables import text_table
 from dsd_gym.config import ConfigError, parse_assignments
 from dsd_gym.family import load_scenario_or_family
 from dsd_gym.files import exits_cleanly, write_atomically
-from dsd_gym.scenario import load_scenarios
+from dsd_gym.scenario_files import load_scenarios
 from policies import save_policy
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import Any
 import simpy
 
 from dsd_gym.acceptance import draw_tape
+from dsd_gym.batch import CloudDraft
 from dsd_gym.latency import transmission_ms
 from dsd_gym.messages import LAST, Inbox, call_later
 from dsd_gym.network import Link
@@ -145,7 +146,7 @@ class Deployment:
                 target_row(spec),
                 scenario.messages,
                 cloud.chunk_tokens,
-                (draft_row(scenario, spec), cloud.draft_window) if cloud.mode == "draft" else None,
+                CloudDraft(draft_row(scenario, spec), cloud.draft_window) if cloud.mode == "draft" else None,
             )
             for spec in scenario.targets
             for _ in range(spec.count)

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from dsd_gym import config
 from dsd_gym.config import ConfigError
-from dsd_gym.scenario import Scenario, scenario_from, scenario_path
+from dsd_gym.scenario import Scenario
+from dsd_gym.scenario_files import scenario_from, scenario_path
 
 
 @dataclass(frozen=True)

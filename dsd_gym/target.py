@@ -11,21 +11,13 @@ import simpy
 
 from dsd_gym import latency
 from dsd_gym.acceptance import accepted_run
+from dsd_gym.batch import Batch, CloudDraft, Shape, Window
 from dsd_gym.hardware import TargetHardware
 from dsd_gym.messages import LAST, Message
 from dsd_gym.observation import Report
 from dsd_gym.records import TargetRecord
 from dsd_gym.request import Request
 from dsd_gym.scenario import Messages, TargetClass
-
-
-class Window(NamedTuple):
-    """A window that waits for its verification. Ordered by arrival, ties by stream."""
-
-    arrived_ms: float
-    stream: int
-    drafted: int
-    request: Request
 
 
 class Verdict(NamedTuple):
@@ -41,18 +33,6 @@ class Verdict(NamedTuple):
     """The target is no longer decoding this stream on its own."""
 
 
-class Batch:
-    """What rides in one iteration."""
-
-    __slots__ = ("decoding", "prefills", "windows")
-
-    def __init__(self, decoding: list[Request], windows: list[Window], prefills: list[tuple[Request, int]]) -> None:
-        self.decoding, self.windows, self.prefills = decoding, windows, prefills
-
-    def __len__(self) -> int:
-        return len(self.decoding) + len(self.windows) + len(self.prefills)
-
-
 class TargetServer:
     """One replica of the target model. KV memory is reserved for a request's whole life when its prefill begins."""
 
@@ -63,11 +43,11 @@ class TargetServer:
         hardware: TargetHardware,
         messages: Messages,
         chunk_tokens: int,
-        draft: tuple[TargetHardware, int] | None,
+        draft: CloudDraft | None,
     ) -> None:
         self._env, self._spec, self._hardware, self._messages = env, spec, hardware, messages
         self._chunk_tokens, self._draft = chunk_tokens, draft
-        self._tokens_per_decode = 1 + (draft[1] if draft else 0)
+        self._tokens_per_decode = 1 + (draft.window if draft else 0)
         self._windows: list[Window] = []
         self._decoding: dict[int, Request] = {}
         self._prefilling: deque[Request] = deque()
@@ -123,7 +103,8 @@ class TargetServer:
                 yield self._idle
                 continue
             start_ms = self._env.now
-            shape = self._shape(batch)
+            waiting = len(self._windows) + len(self._waiting) + len(self._prefilling) - len(batch.prefills)
+            shape = batch.shape(self._hardware, self._draft, self._spec.host_ms, waiting)
             end = Message(self._env)
             end.send(None, shape.total_ms, LAST)
             yield end
@@ -168,32 +149,9 @@ class TargetServer:
             self._decoding[request.arrival.stream] = request
         return decoding[:room]
 
-    def _shape(self, batch: Batch) -> _Shape:
-        """Return the size and length of an iteration."""
-        row, draft = self._hardware, self._draft
-        tokens = len(batch.decoding) * self._tokens_per_decode + sum(chunk for _, chunk in batch.prefills)
-        context = 0
-        for request in batch.decoding:
-            context += request.arrival.prompt_tokens + request.verified
-        for window in batch.windows:
-            tokens += window.drafted + 1
-            context += window.request.arrival.prompt_tokens + window.request.verified
-        sequences = len(batch.decoding) + len(batch.windows)
-        total_ms = self._spec.host_ms + row.iteration_ms(tokens, sequences, context)
-        if batch.prefills:
-            total_ms += row.prefill_fixed_ms + sum(
-                latency.prefill_attention_ms(chunk, request.prefilled, row.prefill_token_ms, row.prefill_pair_ms)
-                for request, chunk in batch.prefills
-            )
-        if draft and batch.decoding:
-            step = draft[0].iteration_ms(len(batch.decoding), len(batch.decoding), context)
-            total_ms += draft[1] * step
-        others = len(batch) + len(self._windows) + len(self._waiting) + len(self._prefilling) - len(batch.prefills) - 1
-        return _Shape(tokens, total_ms, others)
-
     # --- what comes out -------------------------------------------------------------------------------------------
 
-    def _deliver(self, batch: Batch, shape: _Shape, start_ms: float) -> None:
+    def _deliver(self, batch: Batch, shape: Shape, start_ms: float) -> None:
         row = self._hardware
         report = Report(
             0.0,
@@ -219,7 +177,7 @@ class TargetServer:
             request.verified = 1
             self._send(request, 1, 0, report._replace(queue_wait_ms=request.queued_ms), 0.0, True)
 
-    def _verified(self, window: Window, shape: _Shape, report: Report, start_ms: float) -> None:
+    def _verified(self, window: Window, shape: Shape, report: Report, start_ms: float) -> None:
         """Accept the longest run of agreeing drafts; the target's own next token comes on top."""
         request = window.request
         accepted = accepted_run(request.tape.accepted, request.verified, window.drafted)
@@ -229,7 +187,7 @@ class TargetServer:
         request.verified += tokens
         self._send(request, tokens, accepted, report._replace(queue_wait_ms=start_ms - window.arrived_ms), priced, True)
 
-    def _decoded(self, request: Request, shape: _Shape, report: Report) -> None:
+    def _decoded(self, request: Request, shape: Shape, report: Report) -> None:
         """Add an iteration's tokens to the chunk; send it when it is full, or when this stream stops or ends."""
         accepted = accepted_run(request.tape.accepted, request.verified, self._tokens_per_decode - 1)
         tokens = min(accepted + 1, request.arrival.output_tokens - request.verified)
@@ -245,7 +203,7 @@ class TargetServer:
                 del self._decoding[request.arrival.stream]
             self._send(request, sent, 0, report, request.externality_ms, final)
 
-    def _externality_ms(self, request: Request, tokens: int, shape: _Shape) -> float:
+    def _externality_ms(self, request: Request, tokens: int, shape: Shape) -> float:
         """Return what this request's presence in the iteration cost everybody else in it or waiting for it."""
         row = self._hardware
         added = latency.added_tokens_ms(shape.tokens, tokens, row.token_ms, row.weights_ms, row.compute_ms)
@@ -262,11 +220,3 @@ class TargetServer:
         propagation_ms, transmission_ms = request.device.link.downlink(self._env.now, message_bytes)
         verdict = Verdict(tokens, accepted, report, externality_ms, propagation_ms, message_bytes, final)
         request.inbox.send(verdict, propagation_ms + transmission_ms)
-
-
-class _Shape(NamedTuple):
-    """One iteration's size and length; `others` are the requests in it or waiting, less one."""
-
-    tokens: int
-    total_ms: float
-    others: int

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import benchmark
-from dsd_gym.scenario import load_scenario
+from dsd_gym.scenario_files import load_scenario
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,7 +16,8 @@ from dsd_gym.config import ConfigError
 from dsd_gym.env import EdgeCloudEnv
 from dsd_gym.family import Family, load_scenario_or_family
 from dsd_gym.observation import FEATURE_NAMES
-from dsd_gym.scenario import Acceptance, EdgeClass, Lengths, Scenario, Workload, scenario_path
+from dsd_gym.scenario import Acceptance, EdgeClass, Lengths, Scenario, Workload
+from dsd_gym.scenario_files import scenario_path
 
 ENV_ID = "dsd_gym/EdgeCloud-v0"
 SMALL = Scenario(

@@ -11,17 +11,7 @@ from agents import make_controller
 from dsd_gym.acceptance import expected_tokens
 from dsd_gym.records import Records
 from dsd_gym.reference import target_row
-from dsd_gym.scenario import (
-    Acceptance,
-    Cloud,
-    EdgeClass,
-    Lengths,
-    LinkSpec,
-    Messages,
-    Scenario,
-    TargetClass,
-    Workload,
-)
+from dsd_gym.scenario import Acceptance, Cloud, EdgeClass, Lengths, LinkSpec, Messages, Scenario, TargetClass, Workload
 from dsd_gym.simulator import simulate
 from dsd_gym.theory import break_even_rtt_ms, zero_load_tpot_ms
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import simpy
 
 from dsd_gym.acceptance import Tape
+from dsd_gym.batch import CloudDraft
 from dsd_gym.hardware import TargetHardware
 from dsd_gym.messages import Inbox, call_later
 from dsd_gym.network import Link
@@ -25,7 +26,7 @@ class Bench:
 
     def __init__(self, chunk_tokens: int = 1, draft_window: int = 0, **target: int) -> None:
         self.env = simpy.Environment()
-        draft = (ROW, draft_window) if draft_window else None
+        draft = CloudDraft(ROW, draft_window) if draft_window else None
         self.target = TargetServer(self.env, TargetClass(**target), ROW, FREE, chunk_tokens, draft)  # type: ignore[arg-type]
         self.sent: dict[int, list[tuple[float, Verdict]]] = {}
 

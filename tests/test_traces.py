@@ -8,7 +8,8 @@ import pytest
 from agents import make_controller
 from dsd_gym.config import ConfigError
 from dsd_gym.metrics import summarise
-from dsd_gym.scenario import Lengths, Scenario, Workload, load_scenario
+from dsd_gym.scenario import Lengths, Scenario, Workload
+from dsd_gym.scenario_files import load_scenario
 from dsd_gym.simulator import simulate
 from dsd_gym.traces import TraceRow, read_trace
 from dsd_gym.workload import Population

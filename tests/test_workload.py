@@ -12,7 +12,8 @@ import pytest
 from agents import make_controller
 from dsd_gym.family import Family, load_scenario_or_family
 from dsd_gym.reference import reference_ms, saturation_rate
-from dsd_gym.scenario import SCENARIO_FOLDER, Lengths, Piece, Scenario, Workload
+from dsd_gym.scenario import Lengths, Piece, Scenario, Workload
+from dsd_gym.scenario_files import SCENARIO_FOLDER
 from dsd_gym.simulator import simulate
 from dsd_gym.workload import Population, rate_factor
 
