@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from agents import make_controller
 from agents.train_config import TrainConfig, load_train_config
 from dsd_gym import config
-from dsd_gym.comparison.compare import compare
+from dsd_gym.comparison.compare import STATIC_BEST, compare
 from dsd_gym.comparison.evaluation import OVERALL, Evaluation, save
 from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.comparison.tables import text_table
 from dsd_gym.config import ConfigError, parse_assignments
-from dsd_gym.family import load_scenario_or_family
+from dsd_gym.family import Family, load_scenario_or_family
 from dsd_gym.files import exits_cleanly, write_atomically
 from dsd_gym.scenario_files import load_scenarios
 from policies import save_policy
@@ -47,8 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if len(files) > 1:
         raise ConfigError(f"{files[1]}: one config at a time; overrides are key=value")
     chosen = load_train_config(*files[:1] or [None], parse_assignments([i for i in options.items if "=" in i]))
-    load_scenario_or_family(chosen.scenario, chosen.overrides)
-    load_scenarios(chosen.comparison.scenarios, {})
+    _check_comparison(chosen)
     if options.dry_run:
         print(config.dump_yaml(chosen), end="")
         return
@@ -57,6 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _prepare(folder, chosen, options.resume)
     model = _train(chosen, folder, options.resume)
     _finish(model, chosen, folder, command)
+
+
+def _check_comparison(chosen: TrainConfig) -> None:
+    """Find what the comparison at the end would stumble over before any work is done."""
+    source = load_scenario_or_family(chosen.scenario, chosen.overrides)
+    max_window = (source.base if isinstance(source, Family) else source).max_window
+    for scenario in load_scenarios(chosen.comparison.scenarios, {}):
+        if scenario.max_window < max_window:
+            raise ConfigError(f"{scenario.name}: serves windows to {scenario.max_window}, training to {max_window}")
+        for spec in chosen.comparison.controllers:
+            if spec != STATIC_BEST:
+                make_controller(spec, scenario.max_window)
 
 
 def _train(chosen: TrainConfig, folder: Path, resume: bool) -> StreamPPO:
@@ -120,7 +131,7 @@ def _finish(model: StreamPPO, chosen: TrainConfig, folder: Path, command: str) -
 
     draw_all(evaluation, folder)
     print(text_table(evaluation))
-    print(f"A quick look: {chosen.comparison.seeds} seeds, no sweep for static:best; evaluate.py compares in full.")
+    print(f"A quick look: {chosen.comparison.seeds} seeds; evaluate.py compares in full, with a sweep for static:best.")
     print(f"{shown}: the policy. {folder}: config.yaml, logs, evaluation.json, plots.")
 
 
@@ -154,14 +165,14 @@ def _prepare(folder: Path, chosen: TrainConfig, resume: bool) -> None:
     if not resume:
         from agents.checkpoint import unfinished
 
-        if unfinished(folder, chosen):
+        if unfinished(folder):
             raise ConfigError(f"{folder}: an unfinished run lies here; add --resume, or give another name=...")
         write_atomically(folder / "config.yaml", config.dump_yaml(chosen))
 
 
 @contextmanager
 def _training_bar(total: int, start: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    """Show progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+    """Show progress on stderr where it is a terminal."""
     if not sys.stderr.isatty():
         yield lambda done, values: None
         return

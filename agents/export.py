@@ -41,7 +41,7 @@ def export_policy(
     return Policy(header, tuple(Layer(*pair) for pair in weights))
 
 
-def warm_start(model: StreamPPO, path: str) -> None:
+def warm_start(model: StreamPPO, path: str, activation: str) -> None:
     """Set the learner's weights from a checkpoint, or its actor's from an exported policy; ConfigError if unfit."""
     if not Path(path).is_file():
         raise ConfigError(f"warm_start: {path}: no such file")
@@ -52,10 +52,12 @@ def warm_start(model: StreamPPO, path: str) -> None:
             raise ConfigError(f"warm_start: {path}: not a checkpoint of this network ({error})") from None
         return
     try:
-        layers = load_policy(path).layers
+        policy = load_policy(path)
     except PolicyError as error:
         raise ConfigError(f"warm_start: {error}") from None
-    actor = _actor(model)
+    layers, actor = policy.layers, _actor(model)
+    if policy.header.activation != activation:
+        raise ConfigError(f"warm_start: {path}: its activation is {policy.header.activation}, not {activation}")
     if [tuple(m.weight.shape) for m in actor] != [layer.weight.shape for layer in layers]:
         raise ConfigError(f"warm_start: {path}: its layers do not fit ppo.hidden and max_window of this run")
     with torch.no_grad():

@@ -35,7 +35,12 @@ class Ppo:
     """Weight of the entropy bonus; falls linearly to a tenth of this."""
     value_weight: NonNegative = 0.5
     hidden: tuple[Count, ...] = (64, 64)
+    """Neurons of each hidden layer, of the policy and of the critic alike."""
     activation: Literal["tanh", "relu"] = "tanh"
+
+    def __post_init__(self) -> None:
+        if self.n_envs * self.rollout_steps < self.minibatch:
+            raise ValueError(f"a rollout (n_envs x rollout_steps) must hold a minibatch of {self.minibatch}")
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Credit:
     """Per committed token."""
     trace_decay: Fraction = 0.98
     """Lambda of generalised advantage estimation, per committed token."""
-    externality_weight: NonNegative = 1.0
+    externality_weight: NonNegative = 0.7
     """Price of the delay that a request's tokens put on the others in the batch or waiting."""
 
 
@@ -54,7 +59,7 @@ class Credit:
 class Comparison:
     """The held-out comparison at the end, and the shorter one along the way."""
 
-    scenarios: tuple[str, ...] = ("held_out",)
+    scenarios: Annotated[tuple[str, ...], Field(min_length=1)] = ("held_out",)
     controllers: tuple[str, ...] = ("static:4", "heuristic", "leviathan", "awc")
     seeds: Count = 2
     max_requests: Count | None = None
@@ -66,12 +71,12 @@ class Comparison:
 class TrainConfig:
     """What is trained, in what, for how long."""
 
-    name: str = "ppo"
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] = "ppo"
     scenario: str = "train/family"
     overrides: dict[str, Any] | None = None
     """Dotted keys of the scenario."""
-    seed: int = 0
-    decisions: Count = 4_000_000
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    decisions: Count = 3_000_000
     checkpoint_every: Count = 500_000
     warm_start: str | None = None
     """A checkpoint (.zip) or an exported policy (.safetensors) to begin from."""

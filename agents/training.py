@@ -35,8 +35,8 @@ def make_learner(train_config: TrainConfig, folder: Path, resume: bool) -> Strea
     if resume:
         _resume(model, train_config, folder)
     elif train_config.warm_start:
-        warm_start(model, train_config.warm_start)
-    model.set_logger(configure(str(folder / "logs"), ["tensorboard", "csv"]))
+        warm_start(model, train_config.warm_start, train_config.ppo.activation)
+    model.set_logger(configure(str(folder / "logs" / f"from-{model.num_timesteps}"), ["tensorboard", "csv"]))
     return model
 
 

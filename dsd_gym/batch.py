@@ -27,11 +27,10 @@ class CloudDraft(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """One iteration's size and length; `others` are the requests in it or waiting, less one."""
+    """One iteration's size and length."""
 
     tokens: int
     total_ms: float
-    others: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +44,8 @@ class Batch:
     def __len__(self) -> int:
         return len(self.decoding) + len(self.windows) + len(self.prefills)
 
-    def shape(self, row: TargetHardware, draft: CloudDraft | None, host_ms: float, waiting: int) -> Shape:
-        """Return the size and length of the iteration, while `waiting` requests do without."""
+    def shape(self, row: TargetHardware, draft: CloudDraft | None, host_ms: float) -> Shape:
+        """Return the size and length of the iteration."""
         tokens = sum(chunk for _, chunk in self.prefills)
         context = sum(request.context_tokens for request in self.decoding)
         total_ms = host_ms
@@ -63,4 +62,4 @@ class Batch:
                 latency.prefill_attention_ms(chunk, request.prefilled, row.prefill_token_ms, row.prefill_pair_ms)
                 for request, chunk in self.prefills
             )
-        return Shape(tokens, total_ms, len(self) + waiting - 1)
+        return Shape(tokens, total_ms)

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from dsd_gym.config import ConfigError
 from dsd_gym.family import Family, load_scenario_or_family
 from dsd_gym.observation import FEATURES, to_array
 from dsd_gym.records import Decision
@@ -97,9 +98,13 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
         super().reset(seed=seed)
         scenario = self._source.sample(self.np_random) if isinstance(self._source, Family) else self._source
         self._ask = None
-        while self._ask is None:  # a run in which nobody ever asks (no arrivals) is no episode
+        for _ in range(100):  # a run in which nobody ever asks (no arrivals) is no episode
             simulation = Simulation(scenario, int(self.np_random.integers(2**31)), keep_rounds=False)
             self._ask = simulation.next_decision()
+            if self._ask is not None:
+                break
+        else:
+            raise ConfigError(f"{scenario.name}: nobody ever asks: no request of two tokens or more arrives")
         self.simulation = simulation
         self._first_reward = -simulation.take_waited_ms() / simulation.reference_ms
         return to_array(self._ask.observation), self._info(simulation)

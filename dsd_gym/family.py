@@ -70,7 +70,6 @@ class Family:
         drawn: dict[str, Any] = {}
         for part in self.ranges:
             drawn |= part.draw(random)
-        drawn["seed"] = int(random.integers(2**31))
         return scenario_from(config.to_dict(self.base), drawn | self.fixed, source=f"{self.name} (drawn)")
 
     def described(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The privileged controller: it reads the flags that the target will answer with, and the targets' queues."""
+"""The privileged controller: it reads the flags that the target will answer with."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dsd_gym.simulator import Simulation
 class Oracle:
     """Choose, knowing what will be accepted, the window with the least ms a token, others' delay included.
 
-    A ceiling on what windows can win by foresight of acceptance; not the optimum of the whole system, for it
-    takes the load as it is, and not a rival, for no deployment could run it.
+    Foresight of acceptance alone: links and load it estimates as the rules do, so it is a ceiling for those, not the
+    optimum of the whole system; and not a rival, for no deployment could run it.
     """
 
     def __init__(self, max_window: int, price: float = 1.0) -> None:
@@ -37,7 +37,8 @@ class Oracle:
 
     def _edge_ms(self, observation: Observation, request: Request, rest: int) -> float:
         """Return the cost of the rest of a request at the edge, each window as long as its run of acceptances."""
-        total, position = observation.catch_up_ms, request.committed
+        back_ms = observation.smoothed_rtt_ms if observation.cloud_mode else 0.0
+        total, position = observation.catch_up_ms + back_ms, request.committed
         while position < request.committed + rest:
             run = accepted_run(request.tape.accepted, position, self._max_window)
             total += self._round_ms(observation, max(run, 1))
@@ -45,9 +46,12 @@ class Oracle:
         return total
 
     def _round_ms(self, observation: Observation, window: int) -> float:
+        """Return the cost of an edge round: a window that finds the target busy waits half an iteration."""
         o = observation
-        own_ms = window * (o.draft_ms_per_token + o.uplink_ms_per_token) + o.smoothed_rtt_ms + o.queue_wait_ms
-        return own_ms + max(o.iteration_ms, o.one_token_iteration_ms) + self._others_ms(o, window + 1)
+        iteration_ms = max(o.iteration_ms, o.one_token_iteration_ms)
+        wait_ms = 0.5 * iteration_ms * (1.0 - 1.0 / max(o.batch_size, 1))
+        drafted_ms = window * (o.draft_ms_per_token + o.uplink_ms_per_token)
+        return drafted_ms + o.smoothed_rtt_ms + wait_ms + iteration_ms + self._others_ms(o, window + 1)
 
     def _cloud_ms(self, observation: Observation) -> float:
         iteration_ms = max(observation.iteration_ms, observation.one_token_iteration_ms)

@@ -120,7 +120,7 @@ class Simulation(Deployment):
         device, now = request.device, self.env.now
         confidence, catch_up_ms = None, 0.0
         if request.cloud_mode:
-            catch_up_ms = request.unread_tokens * device.prefill_ms
+            catch_up_ms = max(0.0, device.busy_until_ms - now) + request.unread_tokens * device.prefill_ms
         elif request.draft_ready_ms > now:
             catch_up_ms = request.draft_ready_ms - now
         else:

@@ -103,13 +103,18 @@ class TargetServer:
                 yield self._idle
                 continue
             start_ms = self._env.now
-            waiting = len(self._windows) + len(self._waiting) + len(self._prefilling) - len(batch.prefills)
-            shape = batch.shape(self._hardware, self._draft, self._spec.host_ms, waiting)
+            shape = batch.shape(self._hardware, self._draft, self._spec.host_ms)
             end = Message(self._env)
             end.send(None, shape.total_ms, LAST)
             yield end
             self.log.append((start_ms, self._env.now, shape.tokens))
-            self._deliver(batch, shape, start_ms)
+            self._deliver(batch, shape, start_ms, self._others(batch))
+
+    def _others(self, batch: Batch) -> int:
+        """Return the requests that the iteration has held up, less one: those in it, and all that wait at its end."""
+        idle_decoding = len(self._decoding) - len(batch.decoding)
+        idle_prefills = len(self._prefilling) - len(batch.prefills)
+        return len(batch) + len(self._windows) + len(self._waiting) + idle_decoding + idle_prefills - 1
 
     def _wake(self) -> None:
         if self._idle is not None:
@@ -151,7 +156,7 @@ class TargetServer:
 
     # --- what comes out -------------------------------------------------------------------------------------------
 
-    def _deliver(self, batch: Batch, shape: Shape, start_ms: float) -> None:
+    def _deliver(self, batch: Batch, shape: Shape, start_ms: float, others: int) -> None:
         row = self._hardware
         report = Report(
             0.0,
@@ -164,9 +169,9 @@ class TargetServer:
         for request, chunk in batch.prefills:
             self._prefilled(request, chunk, report, start_ms)
         for window in batch.windows:
-            self._verified(window, shape, report, start_ms)
+            self._verified(window, shape, report, start_ms, others)
         for request in batch.decoding:
-            self._decoded(request, shape, report)
+            self._decoded(request, shape, report, others)
 
     def _prefilled(self, request: Request, chunk: int, report: Report, start_ms: float) -> None:
         if request.prefilled == 0:
@@ -177,23 +182,23 @@ class TargetServer:
             request.verified = 1
             self._send(request, 1, 0, report._replace(queue_wait_ms=request.queued_ms), 0.0, True)
 
-    def _verified(self, window: Window, shape: Shape, report: Report, start_ms: float) -> None:
+    def _verified(self, window: Window, shape: Shape, report: Report, start_ms: float, others: int) -> None:
         """Accept the longest run of agreeing drafts; the target's own next token comes on top."""
         request = window.request
         accepted = accepted_run(request.tape.accepted, request.verified, window.drafted)
         accepted = min(accepted, request.arrival.output_tokens - request.verified)
         tokens = min(accepted + 1, request.arrival.output_tokens - request.verified)
-        priced = self._externality_ms(request, window.drafted + 1, shape)
+        priced = self._externality_ms(request, window.drafted + 1, shape, others)
         request.verified += tokens
         self._send(request, tokens, accepted, report._replace(queue_wait_ms=start_ms - window.arrived_ms), priced, True)
 
-    def _decoded(self, request: Request, shape: Shape, report: Report) -> None:
+    def _decoded(self, request: Request, shape: Shape, report: Report, others: int) -> None:
         """Add an iteration's tokens to the chunk; send it when it is full, or when this stream stops or ends."""
         accepted = accepted_run(request.tape.accepted, request.verified, self._tokens_per_decode - 1)
         tokens = min(accepted + 1, request.arrival.output_tokens - request.verified)
         if request.decoded_in_chunk == 0:
             request.externality_ms = 0.0
-        request.externality_ms += self._externality_ms(request, self._tokens_per_decode, shape)
+        request.externality_ms += self._externality_ms(request, self._tokens_per_decode, shape, others)
         request.verified += tokens
         request.decoded_in_chunk += tokens
         final = request.stopping or request.verified == request.arrival.output_tokens
@@ -203,12 +208,12 @@ class TargetServer:
                 del self._decoding[request.arrival.stream]
             self._send(request, sent, 0, report, request.externality_ms, final)
 
-    def _externality_ms(self, request: Request, tokens: int, shape: Shape) -> float:
+    def _externality_ms(self, request: Request, tokens: int, shape: Shape, others: int) -> float:
         """Return what this request's presence in the iteration cost everybody else in it or waiting for it."""
         row = self._hardware
         added = latency.added_tokens_ms(shape.tokens, tokens, row.token_ms, row.weights_ms, row.compute_ms)
         added += row.attention_sequence_ms + row.attention_context_ms * request.context_tokens
-        return latency.externality_ms(added, shape.others)
+        return latency.externality_ms(added, others)
 
     def _send(
         self, request: Request, tokens: int, accepted: int, report: Report, externality_ms: float, final: bool

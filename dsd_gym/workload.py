@@ -28,6 +28,8 @@ class Population:
     def __init__(self, scenario: Scenario, seed: int) -> None:
         self._scenario, self._seed = scenario, seed
         self._devices = _shuffled(sum(edge.count for edge in scenario.edges), seed)
+        users = scenario.workload.users if scenario.workload.kind == "closed" else None
+        self._owners = users or len(self._devices)  # a closed-loop user keeps one device
 
     def arrivals(self) -> Iterator[Arrival]:
         """Yield open-loop requests in order of arrival; endless but for traces."""
@@ -60,7 +62,7 @@ class Population:
             arrival_ms,
             max(1, min(prompt, lengths.max_prompt)),
             max(1, min(output, lengths.max_output)),
-            self._devices[stream % len(self._devices)],
+            self._devices[(stream % self._owners) % len(self._devices)],
         )
 
     def _arrival_times(self, workload: Workload) -> Iterator[float]:
