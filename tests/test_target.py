@@ -156,6 +156,7 @@ def test_externality_is_the_time_added_times_those_who_wait_for_it() -> None:
     bench = Bench(max_sequences=3)
     for stream, window in ((0, 20), (1, 3), (2, 3), (3, 1)):  # the last one waits for the next iteration
         bench.at(0.0, bench.target.verify, bench.request(stream), window)
+    bench.at(1.0, bench.target.verify, bench.request(4), 1)  # comes while the first is under way, and waits for it too
     bench.env.run(500.0)
 
     def pass_ms(tokens: int, streams: int) -> float:
@@ -163,8 +164,9 @@ def test_externality_is_the_time_added_times_those_who_wait_for_it() -> None:
 
     for stream, tokens in ((0, 21), (1, 4), (2, 4)):
         alone = pass_ms(29, 3) - pass_ms(29 - tokens, 2)
-        assert abs(bench.sent[stream][0][1].externality_ms - alone * 3) < 1e-9
-    assert bench.sent[3][0][1].externality_ms == 0.0
+        assert abs(bench.sent[stream][0][1].externality_ms - alone * 4) < 1e-9
+    alone = pass_ms(4, 2) - pass_ms(2, 1)
+    assert abs(bench.sent[3][0][1].externality_ms - alone) < 1e-9
 
 
 def test_decoding_goes_on_until_the_stop_and_ends_with_the_iteration_in_progress() -> None:

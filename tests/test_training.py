@@ -60,8 +60,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainConfig, Path, St
 
 
 def test_dotted_keys_change_the_config_and_the_scenario() -> None:
-    config = load_train_config(None, {"ppo.n_envs": 7, "credit.discount": 0.998, "scenario.link.rtt_ms": 80})
-    assert (config.ppo.n_envs, config.credit.discount) == (7, 0.998)
+    config = load_train_config(None, {"ppo.n_envs": 96, "credit.discount": 0.998, "scenario.link.rtt_ms": 80})
+    assert (config.ppo.n_envs, config.credit.discount) == (96, 0.998)
     assert config.overrides == {"link.rtt_ms": 80}
     assert config.ppo.epochs == TrainConfig().ppo.epochs
 
@@ -105,9 +105,9 @@ def test_a_checkpoint_on_the_way_leads_to_the_end(tmp_path: Path) -> None:
     model = make_learner(config, tmp_path, resume=False)
     model.learn(256, Progress(config, tmp_path, lambda model: {}, lambda decisions, figures: None))
     assert read_state(tmp_path, config)["decisions"] == 256
-    assert unfinished(tmp_path, config)
+    assert unfinished(tmp_path)
     assert trained(config, tmp_path, resume=True).num_timesteps == 512
-    assert not unfinished(tmp_path, config)
+    assert not unfinished(tmp_path)
 
 
 def test_another_config_does_not_resume(run: tuple[TrainConfig, Path, StreamPPO]) -> None:
