@@ -47,7 +47,8 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
     ## Rewards
     The team cost of the simulated time that passed: minus the sum over live requests (from arrival to last token, the
     wait for the first token included) of elapsed ms, divided by `info["reference_ms"]`, the closed-form zero-load ms a
-    token of the scenario. A whole episode's rewards add up to minus all requests' end-to-end ms over the reference.
+    token of the scenario. A whole episode's rewards add up to minus all requests' ms in the system (to the last
+    token, or to a rejection) over the reference.
 
     For credit along each request's own rounds, `info["rounds"]` lists the rounds that ended during the step
     (`dsd_gym.records.Round`: stream, committed, elapsed_ms, externality_ms) and `info["ended"]` the

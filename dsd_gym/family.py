@@ -87,6 +87,8 @@ def load_scenario_or_family(name: str | Path, overrides: dict[str, Any] | None =
         return base
     if not isinstance(ranges, list):
         raise ConfigError(f"{name}: ranges: expected a list")
+    if "max_window" in str(ranges):
+        raise ConfigError(f"{name}: ranges: max_window is one for all scenarios of a family")
     drawn = tuple(config.build(Range, item, source=f"{name}: ranges.{i}") for i, item in enumerate(ranges))
     family = Family(base, drawn, path.stem, overrides or {})
     family.sample(np.random.default_rng(0))

@@ -36,6 +36,7 @@ class LinkSpec:
     """Mean of an exponential addition to the round trip, drawn anew every `jitter_slot_ms` of wall-clock."""
     jitter_slot_ms: Positive = 50.0
     up_mbps: Positive = 50.0
+    """10^6 bits a second from the device; a regime's `bandwidth_factor` multiplies it."""
     down_mbps: Positive = 100.0
     regimes: tuple[Regime, ...] = ()
 
@@ -93,6 +94,7 @@ class Lengths:
     output_mean: Positive = 128.0
     output_median: Positive = 100.0
     max_prompt: Count = 8192
+    """Longer prompts and outputs, drawn or recorded, are cut to these."""
     max_output: Count = 1024
 
     def __post_init__(self) -> None:
@@ -114,6 +116,7 @@ class Workload:
     load: Positive | None = None
     """Instead of a rate: a fraction of what the targets carry by decoding alone (`reference.saturation_rate`)."""
     burst_cv: Annotated[float, Field(ge=1)] = 3.0
+    """Coefficient of variation of inter-arrival times."""
     pieces: tuple[Piece, ...] = ()
     swing: Fraction = 0.5
     period_ms: Positive = 30_000.0
@@ -145,6 +148,7 @@ class Acceptance:
     profile: Literal["maths", "summaries", "code", "chat", "constant"] = "chat"
     probability: Fraction | None = None
     sampling: Literal["greedy", "temperature_1"] = "greedy"
+    """Of the measured profiles; a constant probability is what it says."""
 
     def __post_init__(self) -> None:
         if (self.profile == "constant") != (self.probability is not None):
@@ -207,6 +211,7 @@ class Scenario:
     slo: Slo = Slo()
     max_window: Annotated[int, Field(ge=1, le=MAX_WINDOW)] = 12
     seed: int = 0
+    """For `simulate` without a seed of its own; comparisons and training bring theirs."""
     warm_up_ms: NonNegative = 5_000.0
     horizon_ms: Positive = 30_000.0
     """Requests arrive until here; those after the warm-up are scored."""

@@ -35,8 +35,6 @@ class Ask(NamedTuple):
 
     stream: int
     observation: Observation
-    request: Request
-    """Privileged: for the oracle alone."""
     event: simpy.Event
 
 
@@ -137,7 +135,7 @@ class Simulation(Deployment):
 
     def _ask(self, request: Request, observation: Observation) -> simpy.Event:
         event = self.env.event()
-        self._asks.append(Ask(request.arrival.stream, observation, request, event))
+        self._asks.append(Ask(request.arrival.stream, observation, event))
         request.decided_ms, request.guessed = self.env.now, observation.has_first_guess
         return event
 

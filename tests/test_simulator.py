@@ -56,7 +56,8 @@ def test_luck_does_not_depend_on_decisions() -> None:
     met: list[dict[int, object]] = [{}, {}]
     for window, simulation, luck in zip((0, 8), simulations, met, strict=True):
         while (ask := simulation.next_decision()) is not None:
-            luck[ask.stream] = (ask.request.arrival, ask.request.tape)
+            request = simulation.live[ask.stream]
+            luck[ask.stream] = (request.arrival, request.tape)
             simulation.answer(Decision(window))
     assert len(met[0]) > 20 and met[0] == met[1]
 

@@ -81,6 +81,8 @@ def compare(
 
 def _capped(scenario: Scenario, max_requests: int | None) -> Scenario:
     """Return the scenario with at most `max_requests`; a lower cap of its own stands."""
+    if max_requests is not None and scenario.score == "throughput":
+        raise ConfigError(f"{scenario.name}: a cap on requests would dilute the throughput it is scored by")
     limits = [limit for limit in (scenario.max_requests, max_requests) if limit is not None]
     return replace(scenario, max_requests=min(limits, default=None))
 
