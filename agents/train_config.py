@@ -9,13 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dsd_gym import config
+from dsd_gym.config import Count, NonNegative, Positive
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[1] / "configs" / "train"
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
+Decay = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -47,9 +45,9 @@ class Ppo:
 class Credit:
     """How a decision is judged; see `agents.credit.StreamCredit`."""
 
-    discount: Fraction = 0.999
+    discount: Decay = 0.999
     """Per committed token."""
-    trace_decay: Fraction = 0.98
+    trace_decay: Decay = 0.98
     """Lambda of generalised advantage estimation, per committed token."""
     externality_weight: NonNegative = 0.7
     """Price of the delay that a request's tokens put on the others in the batch or waiting."""

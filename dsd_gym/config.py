@@ -17,18 +17,24 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from dsd_gym.config_errors import did_you_mean, shown, summary
 
 T = TypeVar("T")
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(gt=0)]
 
 __all__ = [
     "ConfigError",
+    "Count",
+    "NonNegative",
+    "Positive",
     "apply_overrides",
     "build",
     "config_hash",

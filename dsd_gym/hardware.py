@@ -11,14 +11,11 @@ from typing import Annotated, TypeVar
 from pydantic import Field
 
 from dsd_gym import latency
-from dsd_gym.config import ConfigError, build, read_yaml
+from dsd_gym.config import ConfigError, Count, NonNegative, Positive, build, read_yaml
 
 HARDWARE_FILE = Path(__file__).resolve().parents[1] / "configs" / "hardware.yaml"
 _SHOWN_FILE = "configs/hardware.yaml"
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(gt=0)]
 Text = Annotated[str, Field(min_length=1)]
 
 

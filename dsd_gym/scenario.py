@@ -7,12 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from dsd_gym.config import Count, NonNegative, Positive
 from dsd_gym.observation import MAX_WINDOW
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ class Workload:
     burst_cv: Annotated[float, Field(ge=1)] = 3.0
     """Coefficient of variation of inter-arrival times."""
     pieces: tuple[Piece, ...] = ()
-    swing: Fraction = 0.5
+    swing: Probability = 0.5
     period_ms: Positive = 30_000.0
     users: Count | None = None
     think_ms: NonNegative = 0.0
@@ -146,7 +144,7 @@ class Acceptance:
     """How well drafts are guessed: a measured profile, or one constant probability for every position."""
 
     profile: Literal["maths", "summaries", "code", "chat", "constant"] = "chat"
-    probability: Fraction | None = None
+    probability: Probability | None = None
     sampling: Literal["greedy", "temperature_1"] = "greedy"
     """Of the measured profiles; a constant probability is what it says."""
 
