@@ -29,7 +29,7 @@ class Awc(Controller):
 
     SMOOTHING = 0.4
 
-    def __init__(self, max_window: int, price: float = 2.0, cloud_margin: float = 0.1) -> None:
+    def __init__(self, max_window: int, price: float = 2.0, cloud_margin: float = 0.2) -> None:
         self._max_window, self._price, self._cloud_margin = max_window, price, cloud_margin
         self._pairs: dict[int, _Pair] = {}
 

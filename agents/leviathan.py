@@ -17,7 +17,7 @@ class Leviathan(Controller):
     """
 
     def __init__(
-        self, max_window: int, cloud_margin: float = 0.1, confidence_weight: float = CONFIDENCE_WEIGHT
+        self, max_window: int, cloud_margin: float = 0.2, confidence_weight: float = CONFIDENCE_WEIGHT
     ) -> None:
         self._max_window, self._cloud_margin = max_window, cloud_margin
         self._confidence_weight = confidence_weight
