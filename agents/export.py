@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from agents.ppo import StreamPPO
 from agents.train_config import TrainConfig
@@ -62,7 +63,13 @@ def warm_start(model: StreamPPO, path: str, activation: str) -> None:
         raise ConfigError(f"warm_start: {path}: its layers do not fit ppo.hidden and max_window of this run")
     with torch.no_grad():
         for module, layer in zip(actor, layers, strict=True):
-            module.weight.copy_(torch.from_numpy(layer.weight.copy()))
+            weight = torch.from_numpy(layer.weight.copy())
+            if parametrize.is_parametrized(module):
+                module.weight = weight  # that is, the coefficients nearest to it
+            else:
+                module.weight.copy_(weight)
+            if not torch.allclose(module.weight, weight, atol=1e-4):
+                raise ConfigError(f"warm_start: {path}: its last layer is not smooth over windows")
             module.bias.copy_(torch.from_numpy(layer.bias.copy()))
 
 

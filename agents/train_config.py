@@ -26,7 +26,7 @@ class Ppo:
     """Decisions of each deployment between updates."""
     minibatch: Annotated[int, Field(ge=2)] = 2048
     epochs: Count = 4
-    learning_rate: Positive = 5e-4
+    learning_rate: Positive = 1e-3
     """Falls linearly to a tenth of this."""
     clip_range: Positive = 0.2
     entropy: NonNegative = 0.02

@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from agents.checkpoint import WEIGHTS, read_state, write_state
 from agents.credit import StreamCredit
 from agents.export import warm_start
+from agents.network import WindowPolicy
 from agents.ppo import StreamPPO
 from agents.train_config import TrainConfig
 from dsd_gym import config
@@ -52,7 +53,7 @@ def _learner(train_config: TrainConfig, env: DummyVecEnv) -> StreamPPO:
     ppo, credit = train_config.ppo, train_config.credit
     activation = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[ppo.activation]
     return StreamPPO(
-        "MlpPolicy",
+        WindowPolicy,
         env,
         learning_rate=LinearSchedule(ppo.learning_rate, 0.1 * ppo.learning_rate, 1.0),
         n_steps=ppo.rollout_steps,

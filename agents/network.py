@@ -1,0 +1,56 @@
+"""The actor-critic network: stable-baselines3's, with logits that vary smoothly from window to window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
+from torch.nn.utils import parametrize
+
+DEGREE = 3
+GAIN = 3.0
+"""How far one step of the optimiser moves a logit, relative to a plain linear layer."""
+
+
+class SmoothWindows(nn.Module):
+    """Weights of the last layer as a few coefficients: cloud or edge, and a cubic in the window at the edge.
+
+    Windows 5 and 6 differ little in what they cost, and less than chance does. A layer with free weights for every
+    window has to tell each from its neighbour by itself; here every decision at the edge teaches the same slope and
+    curvature. The product is an ordinary linear layer, and is exported as one. Only offsets, which see no feature,
+    are free.
+    """
+
+    basis: torch.Tensor
+
+    def __init__(self, windows: int) -> None:
+        super().__init__()
+        basis = np.zeros((windows, DEGREE + 1))
+        basis[0, 0] = 1.0
+        basis[1:, 1:] = np.polynomial.legendre.legvander(np.linspace(-1.0, 1.0, windows - 1), DEGREE)[:, 1:]
+        self.register_buffer("basis", torch.tensor(GAIN * basis, dtype=torch.float32))
+
+    def forward(self, coefficients: torch.Tensor) -> torch.Tensor:
+        """Return the weights, shape (windows, inputs), of coefficients (DEGREE + 1, inputs)."""
+        return self.basis @ coefficients
+
+    def right_inverse(self, weights: torch.Tensor) -> torch.Tensor:
+        """Return the coefficients whose weights come nearest."""
+        coefficients: torch.Tensor = torch.linalg.pinv(self.basis) @ weights
+        return coefficients
+
+
+class WindowPolicy(ActorCriticPolicy):
+    """stable-baselines3's actor-critic with `SmoothWindows` in the actor's last layer."""
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        assert isinstance(self.action_net, nn.Linear)
+        smooth = SmoothWindows(self.action_net.out_features)
+        parametrize.register_parametrization(self.action_net, "weight", smooth)
+        options: dict[str, Any] = self.optimizer_kwargs
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **options)  # type: ignore[call-arg]
