@@ -136,7 +136,10 @@ def actor(model: StreamPPO) -> dict[str, torch.Tensor]:
 
 def test_starts_from_a_policy_with_its_actor(run: tuple[TrainConfig, Path, StreamPPO], tmp_path: Path) -> None:
     warm = make_learner(quick(warm_start=exported(run, tmp_path / "a.safetensors"), seed=5), tmp_path, resume=False)
-    assert same(actor(warm), actor(run[2]))
+    mine, its = actor(warm), actor(run[2])
+    assert mine.keys() == its.keys()
+    for name, tensor in mine.items():  # the last layer goes through its coefficients, and rounds
+        assert torch.allclose(tensor, its[name], atol=1e-6), name
     assert not same(weights(warm), weights(run[2])), "its critic is new"
     assert warm.num_timesteps == 0
 
