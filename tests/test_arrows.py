@@ -12,7 +12,7 @@ CONFIG = ("pydantic", "yaml")
 SIMULATED = ("simpy", "gymnasium")
 OTHERS = ("matplotlib", "rich", "joblib", "scipy", "numba")
 
-NEED_A_LEARNER = {"ppo", "credit", "export", "training"}
+NEED_A_LEARNER = {"credit", "export", "network", "ppo", "training"}
 AGENTS = sorted(path.stem for path in (ROOT / "agents").glob("*.py"))
 RULES = [f"agents.{name}" for name in AGENTS if name not in NEED_A_LEARNER | {"__init__", "tune"}]
 SYSTEM = sorted(f"dsd_gym.{path.stem}" for path in (ROOT / "dsd_gym").glob("*.py") if path.stem != "__init__")
