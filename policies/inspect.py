@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -31,10 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size = options.file.stat().st_size
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    if options.json:
-        print(json.dumps(as_dict(policy, size), indent=2))
-    else:
-        print(as_text(policy, str(options.file), size))
+    text = json.dumps(as_dict(policy, size), indent=2) if options.json else as_text(policy, str(options.file), size)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
 
-# Okabe and Ito (2008): eight colours that the colour-blind can tell apart; markers tell them apart in grey.
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#999999")
+# Okabe and Ito (2008), colours that the colour-blind can tell apart, and a dark red; markers tell them apart in grey.
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#A00000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
