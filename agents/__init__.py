@@ -21,7 +21,7 @@ KNOWN_SPECS = {
     "heuristic": "+2 after a window accepted whole, -1 otherwise",
     "leviathan": "the window of least expected ms a token for the request itself",
     "awc": "Adaptive Window Control with a predictor that prices the delay put on others",
-    "oracle": "knows what the target will accept: a ceiling, not a rival",
+    "oracle": "privileged, knows what the target will accept: not a rival",
     "FILE.safetensors": "an exported policy",
 }
 
