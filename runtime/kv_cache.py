@@ -15,16 +15,16 @@ from transformers import AttentionInterface
 
 ATTENTION = "dsd_packed"
 GROWTH_TOKENS = 128
-"""A sequence's cache grows by at least this many tokens, and by half."""
+"""A sequence's cache grows by at least this many tokens, and by half, until it holds the most it is made for."""
 
 
 class Sequence:
     """One sequence's keys and values, and how many of them count."""
 
-    __slots__ = ("_room", "_shape", "_store", "length")
+    __slots__ = ("_most_tokens", "_room", "_shape", "_store", "length")
 
-    def __init__(self, layers: int, heads: int, width: int) -> None:
-        self._shape = (layers, heads, width)
+    def __init__(self, layers: int, heads: int, width: int, most_tokens: int) -> None:
+        self._shape, self._most_tokens = (layers, heads, width), most_tokens
         self._store: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._room = 0
         self.length = 0
@@ -46,7 +46,8 @@ class Sequence:
         if length <= self._room:
             return
         layers, heads, width = self._shape
-        self._room = max(length, self._room + max(GROWTH_TOKENS, self._room // 2))
+        grown = self._room + max(GROWTH_TOKENS, self._room // 2)
+        self._room = max(length, min(grown, self._most_tokens))
         held, self._store = self._store, []
         for layer in range(layers):
             keys = like.new_empty((heads, self._room, width))

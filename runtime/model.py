@@ -14,13 +14,16 @@ attention runs for each pair on its own cache (`kv_cache.py`), where a rollback 
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Sequence as Items
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from dsd_gym.config import ConfigError
 from runtime.kv_cache import ATTENTION, Pack, Sequence
@@ -33,6 +36,8 @@ class LanguageModel:
 
     def __init__(self, model: Any, name: str) -> None:
         self.name = name
+        self.min_pass_ms = 0.0
+        """A pass is stretched to this: a small model in the place of a large one."""
         self._model = model.eval()
         self._like: torch.Tensor = model.get_input_embeddings().weight
         config = model.config.get_text_config()
@@ -46,8 +51,10 @@ class LanguageModel:
         self._pack()
 
     @classmethod
-    def load(cls, source: str | Path, dtype: str = "auto", device: str | None = None) -> LanguageModel:
+    def load(cls, source: str | Path, dtype: str = "auto", device: str | None = None) -> Self:
         """Load a checkpoint from a local folder or a hub id; ConfigError where it cannot serve."""
+        if not sys.stderr.isatty():
+            disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(str(source), dtype=dtype, output_loading_info=True)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
@@ -61,9 +68,9 @@ class LanguageModel:
         except RuntimeError as error:
             raise ConfigError(f"{source}: device {chosen}: {_first_line(error)}") from None
 
-    def new_sequence(self) -> Sequence:
-        """Return an empty sequence."""
-        return Sequence(*self._shape)
+    def new_sequence(self, most_tokens: int | None = None) -> Sequence:
+        """Return an empty sequence, which takes memory for up to `most_tokens` (default: the longest context)."""
+        return Sequence(*self._shape, most_tokens or self.max_context_tokens)
 
     @torch.inference_mode()
     def forward(self, parts: Items[tuple[Sequence, Items[int]]], keep: Items[int]) -> torch.Tensor:
@@ -76,6 +83,7 @@ class LanguageModel:
         Returns:
             float32, shape (sum(keep), vocab), part after part, on the model's device.
         """
+        end_s = time.perf_counter() + self.min_pass_ms / 1000.0
         tokens: list[int] = []
         positions: list[int] = []
         rows: list[int] = []
@@ -87,6 +95,8 @@ class LanguageModel:
         logits = self._pass(tokens, positions, rows, Pack([s for s, _ in parts], [len(new) for _, new in parts]))
         for sequence, new in parts:
             sequence.length += len(new)
+        if self.min_pass_ms:
+            time.sleep(max(0.0, end_s - time.perf_counter()))
         return logits
 
     def _pass(self, tokens: list[int], positions: list[int], rows: list[int], pack: Pack) -> torch.Tensor:

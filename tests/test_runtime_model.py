@@ -81,8 +81,15 @@ def test_a_cache_grows_over_its_first_room_and_keeps_what_it_holds() -> None:
     assert 400 * model.cache_bytes_per_token <= sequence.cache_bytes <= 800 * model.cache_bytes_per_token
 
 
+def test_a_cache_takes_no_memory_beyond_what_it_is_made_for() -> None:
+    model = LanguageModel(random_model(), "llama")
+    sequence = model.new_sequence(50)
+    model.forward([(sequence, tokens(40))], [0])
+    assert sequence.cache_bytes == 50 * model.cache_bytes_per_token
+
+
 def test_rolling_back_to_more_than_there_is_is_refused() -> None:
-    sequence = Sequence(1, 1, 1)
+    sequence = Sequence(1, 1, 1, 8)
     with pytest.raises(ValueError, match="cannot roll back to 1 tokens: the cache holds 0"):
         sequence.rollback(1)
 
