@@ -1,0 +1,1 @@
+"""The edge's end: the draft model, the controller, and whoever asked for text."""
