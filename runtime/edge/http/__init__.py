@@ -1,0 +1,1 @@
+"""The edge as an OpenAI-compatible HTTP server."""
