@@ -1,6 +1,8 @@
-"""How fast: simulated decisions and tokens a CPU second, environment steps, the time a controller takes to decide.
+"""How fast: the simulator, the runtime, and what a link makes of it.
 
-python benchmark.py [--json] [--seconds S]
+python benchmark.py [--json] [--seconds S]            simulated decisions a CPU second, environment steps, controllers
+python benchmark.py runtime [--json] [--repeats N]    the shipped model pair against `generate`, over gRPC, batched
+python benchmark.py links [--json] [--repeats N]      tokens/s of controllers over an emulated link
 """
 
 from __future__ import annotations
@@ -61,11 +63,19 @@ class Collector(Controller):
 def main() -> None:
     """Measure everything and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("simulator", "runtime", "links"), default="simulator")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--seconds", type=float, default=5.0, help="CPU seconds for each figure (default: 5)")
+    parser.add_argument("--repeats", type=int, default=5, help="of each figure of the runtime (default: 5)")
     options = parser.parse_args()
-    figures = measure(options.seconds)
-    print(json.dumps(figures) if options.json else table(figures))
+    if options.what == "simulator":
+        figures = measure(options.seconds)
+        print(json.dumps(figures) if options.json else table(figures))
+        return
+    from runtime.measure import report  # torch and transformers take seconds to import
+
+    told = report.links if options.what == "links" else report.speed
+    print(told(options.repeats, options.json))
 
 
 def measure(seconds: float) -> dict[str, object]:

@@ -64,3 +64,20 @@ def test_nothing_of_dsd_gym_imports_agents_policies_or_a_learner() -> None:
 @pytest.mark.parametrize("module", ["agents.tune"])
 def test_tuning_needs_the_simulator_but_no_learner(module: str) -> None:
     assert_free_of(loaded_by(module), *LEARNERS, "gymnasium")
+
+
+RUNTIME = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "runtime").rglob("*.py")
+    if path.stem != "__init__"
+)
+
+
+def test_the_runtime_needs_neither_the_simulator_nor_the_learner() -> None:
+    loaded = loaded_by("serve", *RUNTIME)
+    assert {"torch", "transformers", "grpc", "safetensors"} <= loaded
+    assert_free_of(loaded, *SIMULATED, "stable_baselines3", "tensorboard")
+
+
+def test_the_commands_of_serving_are_listed_without_loading_a_model() -> None:
+    assert_free_of(loaded_by("serve"), *LEARNERS, *SIMULATED, "grpc")

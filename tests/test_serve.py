@@ -1,0 +1,119 @@
+"""The commands of the README with real processes: both ends in one, and one each; and what a mistake is told."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import serve
+from dsd_gym.metrics import summarise
+from runtime.edge.log import read_log
+
+ROOT = Path(__file__).resolve().parents[1]
+PROMPT = "def read(path):"
+TOKENS = 24
+LARGE, SMALL = (str(serve.TINY_PAIR / end) for end in ("target", "draft"))
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "serve.py", *arguments]
+
+
+def output_of(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run a server and yield it with the address that it announces."""
+    with subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        announced = ""
+        while not announced.startswith("serving"):
+            announced = process.stderr.readline()
+            assert announced, "ended before it served"
+        try:
+            yield process, announced.split(" on ")[1].strip()
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[str]:
+    """Yield the address of a target with the shipped model."""
+    with running("target", "--listen", "127.0.0.1:0") as (_, address):
+        yield address
+
+
+def test_local_needs_nothing_but_a_prompt() -> None:
+    done = output_of("local", "--prompt", PROMPT, "--max-tokens", str(TOKENS))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(PROMPT) and len(done.stdout) > len(PROMPT) + TOKENS
+    assert re.search(r"^tokens +\d+ in \d+ rounds", done.stderr, flags=re.MULTILINE)
+    assert re.search(r"^TTFT +[\d.]+ ms", done.stderr, flags=re.MULTILINE)
+    assert re.search(r"^windows +\d+ x\d+", done.stderr, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("controller", ["static:0", "static:5", "heuristic", "leviathan", "awc", str(serve.POLICY)])
+def test_every_controller_gives_the_targets_own_text_over_grpc(target: str, controller: str, tmp_path: Path) -> None:
+    arguments = ("--prompt", PROMPT, "--max-tokens", str(TOKENS))
+    wanted = output_of("local", *arguments, "--controller", "static:0").stdout
+    log = tmp_path / "session.jsonl"
+    done = output_of("edge", "--target", target, *arguments, "--controller", controller, "--log", str(log))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == wanted
+    records = read_log(log)
+    assert sum(round.committed for round in records.rounds) == records.requests[0].output_tokens - 1
+    assert summarise(records)["tpot_ms"] > 0.0
+    if controller.startswith("static"):
+        assert {round.window for round in records.rounds} == {int(controller[-1])}
+
+
+def test_http_answers_and_ends_in_order_on_sigterm(target: str) -> None:
+    with running("edge", "--target", target, "--http", "127.0.0.1:0") as (process, address):
+        body = json.dumps({"prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0}).encode()
+        request = urllib.request.Request(f"{address}/completions", body, {"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.load(response)
+        assert PROMPT + answer["choices"][0]["text"] + "\n" == output_of(
+            "local", "--prompt", PROMPT, "--max-tokens", str(TOKENS)
+        ).stdout
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("target", "--listen", "0.0.0.0:0"), r"0\.0\.0\.0:0: .*(TLS|insecure)"),
+        (("target", "--model", "no/such/model/here"), r"no/such/model/here: "),
+        (("target", "--max-window", "17"), r"--max-window: expected at most 16"),
+        (("edge", "--prompt", "x"), r"--target"),
+        (("edge", "--target", "127.0.0.1:1"), r"--prompt --http"),
+        (("local", "--prompt", "x", "--controller", "oracle"), r"oracle: reads the simulator"),
+        (("local", "--prompt", "x", "--controller", "statik:4"), r"statik:4: unknown controller"),
+        (("local", "--prompt", "x", "--draft", LARGE, "--target", SMALL), r"the draft is larger than the target"),
+        (("local", "--prompt", "x", "--temperature", "-1"), r"temperature"),
+        (("local", "--http", "nowhere"), r"nowhere: expected HOST:PORT"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments: tuple[str, ...], told: str) -> None:
+    done = output_of(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert re.fullmatch(rf"error: .*{told}.*\n", done.stderr), done.stderr
+    assert not done.stdout
+
+
+def test_a_target_that_does_not_answer_is_one_line_and_exit_code_1() -> None:
+    done = output_of("edge", "--target", "127.0.0.1:1", "--prompt", "x")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"error: [^\n]*127\.0\.0\.1:1[^\n]*\n", done.stderr), done.stderr
