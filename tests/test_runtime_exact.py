@@ -14,12 +14,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from runtime import tiny_text
 from runtime.kv_cache import Sequence
 from runtime.messages import Sampling
 from runtime.model import LanguageModel
 from runtime.pair import TINY_PAIR, load_tokenizer
 from runtime.sampling import SparseProbs, draft_uniform, sparse, warp
+from runtime.tiny_pair.text import KINDS, prompts
 from runtime.verify import verify
 from tests.chi_square import PASSES, fit, marginal
 from tests.tiny_models import random_model
@@ -171,14 +171,29 @@ def test_greedy_text_is_that_of_generate_alone(style: str) -> None:
     compare(random_pair(style), random_prompts(4, 64, seed=1), (0, 1, 4, 16), alone=True)
 
 
-@pytest.mark.slow
-def test_greedy_text_of_the_tiny_pair_is_that_of_generate() -> None:
+def tiny_pair() -> tuple[Pair, list[list[int]]]:
+    """Return the shipped pair and a hundred prompts."""
     plain = AutoModelForCausalLM.from_pretrained(TINY_PAIR / "target", dtype="float32").eval()
     models = [LanguageModel.load(TINY_PAIR / name, "float32", "cpu") for name in ("target", "draft")]
-    texts = [prompt for kind in tiny_text.KINDS for prompt in tiny_text.prompts(kind, 20, seed=0)]
-    ids = load_tokenizer(TINY_PAIR / "target")(texts).input_ids
-    compare(Pair(plain, *models), ids, WINDOWS, alone=False, turns=6)
-    compare(Pair(plain, *models), ids[::15], (0, 3, 16), alone=True)
+    texts = [prompt for kind in KINDS for prompt in prompts(kind, 20, seed=0)]
+    return Pair(plain, *models), load_tokenizer(TINY_PAIR / "target")(texts).input_ids
+
+
+@pytest.mark.slow
+def test_greedy_text_of_the_tiny_pair_is_that_of_generate_on_100_prompts_for_every_window() -> None:
+    texts = compare(*tiny_pair(), WINDOWS, alone=False)
+    assert len(texts) == 100 * len(WINDOWS)
+
+
+@pytest.mark.slow
+def test_greedy_text_of_the_tiny_pair_is_that_of_generate_alone() -> None:
+    """Each of the hundred prompts meets one window; the soak below has them all."""
+    assert len(compare(*tiny_pair(), WINDOWS, alone=True, turns=1)) == 100
+
+
+@pytest.mark.soak
+def test_greedy_text_of_the_tiny_pair_is_that_of_generate_alone_for_every_window() -> None:
+    assert len(compare(*tiny_pair(), WINDOWS, alone=True)) == 100 * len(WINDOWS)
 
 
 @pytest.mark.slow
