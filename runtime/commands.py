@@ -73,6 +73,8 @@ async def edge(options: argparse.Namespace) -> None:
     )
     try:
         await _face(options, remote)
+    except Refused as error:
+        raise ConfigError(str(error)) from None
     finally:
         await remote.close()
 

@@ -75,6 +75,26 @@ class Pack:
         for sequence, count in zip(sequences, counts, strict=True):
             self.parts.append((sequence, start, start + count))
             start += count
+        self._masks: dict[tuple[int, int, int | None], torch.Tensor | None] = {}
+
+    def mask(self, held: int, count: int, sliding_window: int | None, device: torch.device) -> torch.Tensor | None:
+        """Return which of all tokens each of `count` new ones behind `held` may see; None: all, or plainly causal.
+
+        The same for every layer of a kind, so it is made once.
+        """
+        key = (held, count, sliding_window)
+        if key not in self._masks:
+            self._masks[key] = _mask(held, count, sliding_window, device)
+        return self._masks[key]
+
+
+def _mask(held: int, count: int, sliding_window: int | None, device: torch.device) -> torch.Tensor | None:
+    context = held + count
+    slides = sliding_window is not None and context > sliding_window
+    if not slides and (held == 0 or count == 1):
+        return None
+    mask = torch.ones(count, context, dtype=torch.bool, device=device).tril(held)
+    return mask.triu(held - sliding_window + 1) if sliding_window is not None and slides else mask
 
 
 def attend(
@@ -96,12 +116,8 @@ def attend(
     outputs = []
     for sequence, start, end in pack.parts:
         keys, values = sequence.write(layer, key[0, :, start:end], value[0, :, start:end])
-        count, context = end - start, keys.shape[1]
-        mask = None
-        if sliding_window and context > sliding_window:
-            mask = _causal(count, context, query.device).triu(context - count - sliding_window + 1)
-        elif 1 < count < context:
-            mask = _causal(count, context, query.device)
+        count = end - start
+        mask = pack.mask(sequence.length, count, sliding_window, query.device)
         outputs.append(
             scaled_dot_product_attention(
                 query[:, :, start:end],
@@ -115,11 +131,6 @@ def attend(
         )
     output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
     return output.transpose(1, 2).contiguous(), None
-
-
-def _causal(count: int, context: int, device: torch.device) -> torch.Tensor:
-    """Return which of `context` tokens each of the last `count` of them may see."""
-    return torch.ones(count, context, dtype=torch.bool, device=device).tril(context - count)
 
 
 AttentionInterface.register(ATTENTION, attend)

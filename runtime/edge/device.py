@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 LARGE_BYTES = 4096
 """Messages from here on tell the bandwidth; of smaller ones, transmission drowns in the noise of a round trip."""
+INLINE_MS = 5.0
+"""Work that is expected to take no longer is done at once, in the event loop: two changes of thread cost more."""
 MEMORY = 8
 """Large messages that the estimate looks back on."""
 
@@ -84,6 +86,8 @@ class Device:
 
     def _compute(self, work_ms: float, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Book the draft for `work_ms` and run `work` after whatever is booked already."""
+        if work_ms <= INLINE_MS and not self._booked:
+            return _done_here(work, *args, **kwargs)
         self.busy_until_ms = max(self._clock(), self.busy_until_ms) + work_ms
         self._booked += 1
         running = asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(*args, **kwargs))
@@ -94,3 +98,13 @@ class Device:
         self._booked -= 1
         if not self._booked:
             self.busy_until_ms = self._clock()
+
+
+def _done_here(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+    """Do the work in this thread and return it as a future that is done."""
+    done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    try:
+        done.set_result(work(*args, **kwargs))
+    except Exception as error:
+        done.set_exception(error)
+    return done

@@ -139,8 +139,8 @@ def choose(logits: torch.Tensor, sampling: Sampling, committed: int, ahead: int)
     Greedily the confidence is the softmax probability at temperature 1.
     """
     if sampling.greedy:
-        best = logits.argmax()
-        return Guess(int(best), float((logits[best] - logits.logsumexp(-1)).exp()), None)
+        confidence, best = logits.softmax(-1).max(-1)
+        return Guess(int(best), float(confidence), None)
     probs = sparse(warp(logits[None], sampling)[0])
     return Guess(probs.draw(draft_uniform(sampling, committed, ahead)), probs.confidence, probs)
 

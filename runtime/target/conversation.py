@@ -161,6 +161,7 @@ class Conversation:
                 finish = message.finish
                 message = self._stamped(message)
             self._sending = asyncio.ensure_future(self._context.write(message))
+            self._sending.add_done_callback(_forget)
             await asyncio.shield(self._sending)
             self._sending = None
         await asyncio.sleep(LINGER_S)  # the edge ends the call: what it still sends would fail on one that has ended
