@@ -58,6 +58,8 @@ def _draw_windows(axes: Axes, rounds: Sequence[Round], start_ms: float) -> None:
 def _bars(
     axes: Axes, rounds: Sequence[Round], heights: Sequence[float], start_ms: float, colour: str, label: str
 ) -> None:
+    if not rounds:
+        return  # matplotlib would give the legend a colour of its own
     starts = [(round.start_ms - start_ms) / 1000.0 for round in rounds]
     widths = [round.elapsed_ms / 1000.0 for round in rounds]
     axes.bar(starts, heights, widths, align="edge", color=colour, edgecolor="white", linewidth=0.3, label=label)
