@@ -9,6 +9,9 @@ from dsd_gym.records import Decision, Round
 class Controller:
     """Decides windows. One object serves every stream; it runs unchanged in the simulator and in the runtime."""
 
+    def begin(self, stream: int, device: int, target: int) -> None:
+        """Meet a stream before it first asks; for controllers that keep something by device or target."""
+
     def decide(self, observation: Observation, stream: int) -> Decision:
         """Return the next window of `stream`, 0 for cloud decoding."""
         raise TypeError(f"{type(self).__name__} does not decide")

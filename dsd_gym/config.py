@@ -29,12 +29,14 @@ T = TypeVar("T")
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 __all__ = [
     "ConfigError",
     "Count",
     "NonNegative",
     "Positive",
+    "Probability",
     "apply_overrides",
     "build",
     "config_hash",

@@ -11,6 +11,9 @@ from dsd_gym.records import Decision, Round
 class Controller(Protocol):
     """Whoever decides. One object serves every stream."""
 
+    def begin(self, stream: int, device: int, target: int) -> None:
+        """Meet a stream before it first asks, with the numbers of its device and target."""
+
     def decide(self, observation: Observation, stream: int) -> Decision:
         """Return the next window of `stream`, 0 for cloud decoding."""
 

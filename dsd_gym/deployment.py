@@ -8,7 +8,6 @@ from typing import Any
 import simpy
 
 from dsd_gym.acceptance import draw_tape
-from dsd_gym.batch import CloudDraft
 from dsd_gym.latency import transmission_ms
 from dsd_gym.messages import LAST, Inbox, call_later
 from dsd_gym.network import Link
@@ -19,6 +18,7 @@ from dsd_gym.request import Device, Request
 from dsd_gym.routing import Router
 from dsd_gym.scenario import Scenario
 from dsd_gym.target import TargetServer
+from dsd_gym.target.batch import CloudDraft
 from dsd_gym.workload import Arrival, Population
 
 Life = Generator[simpy.Event, Any, None]
@@ -40,6 +40,7 @@ class Deployment:
         self._router = Router(scenario.router, self.targets, seed)
         self._rounds: list[Round] | None = [] if keep_rounds else None
         self._new_rounds: list[Round] = []
+        self._new_begun: list[tuple[int, int, int]] = []
         self._new_ended: list[RequestRecord] = []
         self._requests: list[RequestRecord] = []
         self._arrived = self._sources = 0
@@ -62,6 +63,11 @@ class Deployment:
         """Return the rounds that ended since the last call."""
         rounds, self._new_rounds = self._new_rounds, []
         return rounds
+
+    def take_begun(self) -> list[tuple[int, int, int]]:
+        """Return (stream, device, target) of the requests that arrived since the last call."""
+        begun, self._new_begun = self._new_begun, []
+        return begun
 
     def take_ended(self) -> list[RequestRecord]:
         """Return the streams that finished or were rejected since the last call."""
@@ -109,6 +115,7 @@ class Deployment:
         view = StreamView(device.estimate, device.draft_ms, uplink_ms)
         request = Request(arrival, device, target, tape, Inbox(self.env), view)
         self.live[arrival.stream] = request
+        self._new_begun.append((arrival.stream, arrival.device, self.targets.index(target)))
         return request
 
     def leave(self, request: Request, finished: bool) -> None:

@@ -24,6 +24,9 @@ class Oracle:
         """Take hold of the simulation whose requests it will be asked about."""
         self._simulation = simulation
 
+    def begin(self, stream: int, device: int, target: int) -> None:
+        """Need no more than the stream's number."""
+
     def decide(self, observation: Observation, stream: int) -> Decision:
         """Return the best window for the flags ahead, or 0 if the rest of the request is cheaper in the cloud."""
         if self._simulation is None:

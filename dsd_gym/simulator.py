@@ -51,7 +51,9 @@ def simulate(scenario: Scenario, controller: Controller, seed: int | None = None
 
 
 def _tell(controller: Controller, simulation: Simulation) -> None:
-    """Let the controller know what has ended since it was last asked."""
+    """Let the controller know what has begun and ended since it was last asked."""
+    for stream, device, target in simulation.take_begun():
+        controller.begin(stream, device, target)
     for round in simulation.take_rounds():
         controller.record(round)
     for request in simulation.take_ended():

@@ -49,6 +49,9 @@ class CloudOnly:
         """Return window 0."""
         return Decision(0)
 
+    def begin(self, stream: int, device: int, target: int) -> None:
+        """Need no introduction."""
+
     def record(self, round: Round) -> None:
         """Learn nothing."""
 

@@ -15,7 +15,11 @@ OTHERS = ("matplotlib", "rich", "joblib", "scipy", "numba")
 NEED_A_LEARNER = {"credit", "export", "network", "ppo", "training"}
 AGENTS = sorted(path.stem for path in (ROOT / "agents").glob("*.py"))
 RULES = [f"agents.{name}" for name in AGENTS if name not in NEED_A_LEARNER | {"__init__", "tune"}]
-SYSTEM = sorted(f"dsd_gym.{path.stem}" for path in (ROOT / "dsd_gym").glob("*.py") if path.stem != "__init__")
+SYSTEM = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "dsd_gym").rglob("*.py")
+    if path.stem != "__init__" and "comparison" not in path.parts
+)
 
 
 def loaded_by(*modules: str) -> set[str]:

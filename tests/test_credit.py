@@ -194,6 +194,9 @@ class Chooser:
 
         return Decision(int(self._choose(to_array(observation))))
 
+    def begin(self, stream: int, device: int, target: int) -> None:
+        pass
+
     def record(self, round: Round) -> None:
         pass
 

@@ -29,11 +29,15 @@ class Scripted:
     def __init__(self, *windows: int) -> None:
         self.windows, self.asked = windows, []  # type: ignore[var-annotated]
         self.rounds: list[Round] = []
+        self.begun: list[int] = []
         self.forgotten: list[int] = []
 
     def decide(self, observation: Observation, stream: int) -> Decision:
         self.asked.append(observation)
         return Decision(self.windows[(len(self.asked) - 1) % len(self.windows)])
+
+    def begin(self, stream: int, device: int, target: int) -> None:
+        self.begun.append(stream)
 
     def record(self, round: Round) -> None:
         self.rounds.append(round)
@@ -113,6 +117,7 @@ def test_controllers_hear_of_every_round_and_every_end() -> None:
     assert controller.rounds == records.rounds[: len(controller.rounds)]
     assert len(controller.rounds) >= len(records.rounds) - 1  # what ends with the run is in the records alone
     assert set(controller.forgotten) <= {r.stream for r in records.requests}
+    assert set(controller.forgotten) <= set(controller.begun)
     assert len(controller.forgotten) >= len(records.requests) - 1
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import simpy
 
 from dsd_gym.acceptance import Tape
-from dsd_gym.batch import CloudDraft
 from dsd_gym.hardware import TargetHardware
 from dsd_gym.messages import Inbox, call_later
 from dsd_gym.network import Link
@@ -13,6 +12,7 @@ from dsd_gym.observation import StreamView
 from dsd_gym.request import Device, Request
 from dsd_gym.scenario import LinkSpec, Messages, TargetClass
 from dsd_gym.target import TargetServer, Verdict
+from dsd_gym.target.batch import CloudDraft
 from dsd_gym.workload import Arrival
 
 FREE = Messages(prompt_token_bytes=0, header_bytes=0, committed_token_bytes=0)

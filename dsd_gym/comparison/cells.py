@@ -111,10 +111,12 @@ class CellCache:
 @cache
 def simulator_hash() -> str:
     """Return a digest of the package's version and source and of the hardware figures."""
-    files = [*sorted(Path(dsd_gym.__file__).parent.glob("*.py")), Path(__file__), HARDWARE_FILE]
+    root = Path(dsd_gym.__file__).parent
+    simulated = [file for file in root.rglob("*.py") if file.parent.name != "comparison"]
+    files = [*sorted(simulated), Path(__file__), HARDWARE_FILE]
     digest = hashlib.sha256(dsd_gym.__version__.encode())
     for file in files:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+        digest.update(file.relative_to(root.parent).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
 
 

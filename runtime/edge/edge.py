@@ -76,6 +76,7 @@ class Edge:
         connection = Connection(self.target, opening, self._device, self._clock, self._retry_for_s)
         request = Request(next(self._streams), opening, self._device, connection, self.controller, self._clock)
         self.requests += 1
+        self.controller.begin(request.stream, device=0, target=0)
         status = Status.IN_FLIGHT
         try:
             async with aclosing(request.life()) as life:

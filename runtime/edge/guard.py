@@ -27,6 +27,13 @@ class Guard:
         self.fallbacks = 0
         """Decisions that the fallback window took."""
 
+    def begin(self, stream: int, device: int, target: int) -> None:
+        """Tell the controller of a stream that begins."""
+        try:
+            self._controller.begin(stream, device, target)
+        except Exception as error:
+            self._warn("begin", error)
+
     def decide(self, observation: Observation, stream: int) -> Decision:
         """Return a window in 0..max_window."""
         try:

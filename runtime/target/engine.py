@@ -1,4 +1,4 @@
-"""The target's engine: iteration-level continuous batching over sessions, `dsd_gym/target.py` on a real model.
+"""The target's engine: iteration-level continuous batching over sessions, `dsd_gym/target/` on a real model.
 
 One thread runs one pass after another and sleeps while there is nothing to do. A pass takes the windows that wait, a
 token of each stream that decodes in the cloud, and prefill chunks, in one `LanguageModel.forward`. Any thread may give

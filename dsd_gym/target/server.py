@@ -11,13 +11,13 @@ import simpy
 
 from dsd_gym import latency
 from dsd_gym.acceptance import accepted_run
-from dsd_gym.batch import Batch, CloudDraft, Shape, Window
 from dsd_gym.hardware import TargetHardware
 from dsd_gym.messages import LAST, Message
 from dsd_gym.observation import Report
 from dsd_gym.records import TargetRecord
 from dsd_gym.request import Request
 from dsd_gym.scenario import Messages, TargetClass
+from dsd_gym.target.batch import Batch, CloudDraft, Shape, Window
 
 
 class Verdict(NamedTuple):
