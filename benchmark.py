@@ -3,6 +3,7 @@
 python benchmark.py [--json] [--seconds S]            simulated decisions a CPU second, environment steps, controllers
 python benchmark.py runtime [--json] [--repeats N]    the shipped model pair against `generate`, over gRPC, batched
 python benchmark.py links [--json] [--repeats N]      tokens/s of controllers over an emulated link
+python benchmark.py hour [--json] [--fraction F] ...  an hour of 20 targets and 1,000 drafters; broken off, it goes on
 """
 
 from __future__ import annotations
@@ -12,9 +13,7 @@ import itertools
 import json
 import os
 import platform
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +24,12 @@ import gymnasium
 import dsd_gym  # noqa: F401  (registers the environment)
 from agents import make_controller
 from agents.base import Controller
-from dsd_gym.files import exits_cleanly
+from dsd_gym.comparison.hour import run_long
+from dsd_gym.comparison.parallel import cpu_count
+from dsd_gym.comparison.progress import progress_bar
+from dsd_gym.comparison.segments import peak_memory_mb, run_segment, split
+from dsd_gym.config import parse_assignments
+from dsd_gym.files import exits_cleanly, write_atomically
 from dsd_gym.observation import Observation
 from dsd_gym.records import Decision
 from dsd_gym.scenario import Scenario
@@ -38,6 +42,8 @@ WINDOW = 4
 CONTROLLERS = ("static:4", "heuristic", "leviathan", "awc")
 POLICIES = Path(__file__).parent / "policies"
 OBSERVATIONS = 2000
+HOUR = "scale/hour"
+HOUR_OUT = Path("runs/hour")
 
 
 class Rates(NamedTuple):
@@ -63,11 +69,20 @@ class Collector(Controller):
 def main() -> None:
     """Measure everything and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("simulator", "runtime", "links"), default="simulator")
+    parser.add_argument("what", nargs="?", choices=("simulator", "runtime", "links", "hour"), default="simulator")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--seconds", type=float, default=5.0, help="CPU seconds for each figure (default: 5)")
     parser.add_argument("--repeats", type=int, default=5, help="of each figure of the runtime (default: 5)")
+    parser.add_argument("--fraction", type=float, default=1.0, help="of the hour (default: 1)")
+    parser.add_argument("--segments", type=int, default=12, help="of the hour, each kept when done; 1 is unbroken")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help=f"change {HOUR} for the hour")
+    parser.add_argument("--jobs", type=int, default=cpu_count(), help="for the hour (default: one a processor)")
+    parser.add_argument("--ray", metavar="ADDRESS", help="of a Ray cluster that runs the hour instead")
+    parser.add_argument("--out", type=Path, default=HOUR_OUT, help=f"folder for the hour (default: {HOUR_OUT})")
     options = parser.parse_args()
+    if options.what == "hour":
+        print(hour(options))
+        return
     if options.what == "simulator":
         figures = measure(options.seconds)
         print(json.dumps(figures) if options.json else table(figures))
@@ -86,6 +101,7 @@ def measure(seconds: float) -> dict[str, object]:
     return {
         "simulator_decisions_per_cpu_s": round(rates.decisions),
         "simulator_tokens_per_cpu_s": round(rates.tokens),
+        "verify_jobs_per_cpu_s": round(verify_jobs_per_cpu_s(seconds)),
         "env_steps_per_cpu_s": round(env_steps_per_cpu_s(scenario, seconds)),
         "controller_median_us": controller_median_us(scenario, specs),
         "peak_memory_mb": round(peak_memory_mb(), 1),
@@ -105,6 +121,26 @@ def simulator_rates(scenario: Scenario, seconds: float) -> Rates:
         tokens += sum(request.committed_tokens for request in records.requests)
         spent_s = elapsed_s()
     return Rates(decisions / spent_s, tokens / spent_s)
+
+
+def verify_jobs_per_cpu_s(seconds: float) -> float:
+    """Simulate the first five seconds of one hour of 20 targets and 1,000 drafters after another for `seconds`."""
+    (segment,) = split(load_scenario(HOUR, {"warm_up_ms": 0.0, "horizon_ms": 5000.0}), CONTROLLERS[0], make_controller)
+    jobs = 0
+    for seed, elapsed_s in enumerate(_stopwatch(seconds)):
+        jobs += run_segment(segment._replace(seed=seed)).verify_jobs
+        spent_s = elapsed_s()
+    return jobs / spent_s
+
+
+def hour(options: argparse.Namespace) -> str:
+    """Run what is left of the hour, write its result and return it for print."""
+    scenario = load_scenario(HOUR, parse_assignments(options.set))
+    segments = split(scenario, CONTROLLERS[0], make_controller, options.fraction, options.segments)
+    with progress_bar(lines=True) as progress:
+        run = run_long(segments, options.out, options.jobs, options.ray, progress)
+    write_atomically(options.out / "hour.json", run.as_json())
+    return run.as_json() if options.json else run.table()
 
 
 def env_steps_per_cpu_s(scenario: Scenario, seconds: float) -> float:
@@ -134,12 +170,6 @@ def controller_median_us(scenario: Scenario, specs: list[str]) -> dict[str, floa
     return medians
 
 
-def peak_memory_mb() -> float:
-    """Return the largest resident size of this process so far, in 10^6 bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
 def table(figures: dict[str, object]) -> str:
     """Return the figures as lines for people."""
     controllers = figures["controller_median_us"]
@@ -147,6 +177,7 @@ def table(figures: dict[str, object]) -> str:
     lines = [
         ("simulator", f"{figures['simulator_decisions_per_cpu_s']:>10,} decisions a CPU second"),
         ("", f"{figures['simulator_tokens_per_cpu_s']:>10,} committed tokens a CPU second"),
+        ("20 x 1,000", f"{figures['verify_jobs_per_cpu_s']:>10,} verify jobs a CPU second"),
         ("environment", f"{figures['env_steps_per_cpu_s']:>10,} steps a CPU second"),
         *((name, f"{microseconds:>10.2f} us a decision (median)") for name, microseconds in controllers.items()),
         ("peak memory", f"{figures['peak_memory_mb']:>10} MB"),

@@ -1,7 +1,7 @@
-"""Compare controllers on the same luck: one table with intervals, plots, and evaluation.json.
+"""Compare controllers on the same luck: one table with intervals, plots, a page to read, and evaluation.json.
 
 python evaluate.py --scenarios held_out --controllers static:4 static:best awc --seeds 5 --out runs/comparison
-python evaluate.py --from runs/comparison/evaluation.json
+python evaluate.py --from runs/comparison/evaluation.json --report
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
 from agents import make_controller
 from dsd_gym.comparison.compare import compare
 from dsd_gym.comparison.evaluation import Evaluation, load, save
 from dsd_gym.comparison.progress import progress_bar
+from dsd_gym.comparison.report.page import write_report
 from dsd_gym.comparison.tables import markdown_table, text_table
 from dsd_gym.config import ConfigError, did_you_mean, parse_assignments
-from dsd_gym.files import exits_cleanly, write_atomically
+from dsd_gym.files import Parser, exits_cleanly, whole_number, write_atomically
 from dsd_gym.scenario_files import load_scenarios
 
 DEFAULT_OUT = Path("runs/evaluation")
@@ -35,15 +35,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     if options.source:
-        evaluation, out = _reload(options), options.out or options.source.parent
+        evaluation, out, written = _reload(options), options.out or options.source.parent, []
         _prepare(out)
     else:
         out = options.out or DEFAULT_OUT
         evaluation = _run(options, out, f"python evaluate.py {shlex.join(arguments)}")
         save(evaluation, out / "evaluation.json")
+        written = ["evaluation.json"]
     print(text_table(evaluation))
     write_atomically(out / "table.md", markdown_table(evaluation))
-    print(f"{out}: evaluation.json, table.md{''.join(f', {name}' for name in _draw(evaluation, out))}")
+    written += ["table.md", *_draw(evaluation, out)]
+    if options.report:
+        written.append(write_report(evaluation, out / "report.html").name)
+    print(f"{out}: {', '.join(written)}")
 
 
 def _run(options: argparse.Namespace, out: Path, command: str) -> Evaluation:
@@ -58,6 +62,7 @@ def _run(options: argparse.Namespace, out: Path, command: str) -> Evaluation:
             make_controller,
             reference=options.reference,
             jobs=options.jobs,
+            ray_address=options.ray,
             max_requests=options.max_requests,
             cache_folder=SWEEP_CACHE,
             map_controllers=mapped,
@@ -68,7 +73,7 @@ def _run(options: argparse.Namespace, out: Path, command: str) -> Evaluation:
 
 def _reload(options: argparse.Namespace) -> Evaluation:
     """Load what was run before; it may be set against another reference, but not run otherwise."""
-    for name in ("scenarios", "controllers", "seeds", "jobs", "max_requests", "set"):
+    for name in ("scenarios", "controllers", "seeds", "jobs", "ray", "max_requests", "set"):
         if getattr(options, name) != _parser().get_default(name):
             raise ConfigError(f"--{name.replace('_', '-')} changes what is simulated; --from only redraws")
     evaluation = load(options.source)
@@ -98,14 +103,8 @@ def _prepare(out: Path) -> None:
         raise ConfigError(f"{out}: cannot be written: {error.strerror}") from None
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say it in one line, as every other mistake."""
-        raise ConfigError(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="evaluate.py", description="Compare controllers on the same luck.")
+    parser = Parser(prog="evaluate.py", description="Compare controllers on the same luck.")
     add = parser.add_argument
     add(
         "--scenarios",
@@ -119,15 +118,17 @@ def _parser() -> argparse.ArgumentParser:
         default=["static:4", "heuristic", "leviathan", "awc"],
         help="static:K, static:best (from a sweep), heuristic, leviathan, awc, oracle, FILE.safetensors",
     )
-    add("--seeds", type=_positive, default=5, help="how many; the same for all (default: 5)")
+    add("--seeds", type=whole_number, default=5, help="how many; the same for all (default: 5)")
     add("--out", type=Path, help=f"folder for all that is written (default: {DEFAULT_OUT})")
     add(
         "--reference",
         help="what differences are taken against (default: static:4, else the first controller)",
     )
-    add("--jobs", type=_positive, help="processes (default: one a processor)")
-    add("--max-requests", type=_positive, help="cap on the requests of each cell (default: none)")
+    add("--jobs", type=whole_number, help="processes (default: one a processor)")
+    add("--ray", metavar="ADDRESS", help="of a Ray cluster to simulate on: auto, HOST:PORT or ray://HOST:PORT")
+    add("--max-requests", type=whole_number, help="cap on the requests of each cell (default: none)")
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change every scenario")
+    add("--report", action="store_true", help="also write report.html, one page that needs no network")
     add(
         "--from",
         dest="source",
@@ -136,12 +137,6 @@ def _parser() -> argparse.ArgumentParser:
         help="redraw an evaluation.json; nothing is simulated",
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

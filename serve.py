@@ -15,10 +15,8 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from dsd_gym.config import ConfigError
-from dsd_gym.files import exits_cleanly
+from dsd_gym.files import Parser, exits_cleanly, whole_number
 from dsd_gym.observation import MAX_WINDOW
 
 ROOT = Path(__file__).resolve().parent
@@ -40,14 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(1) from None
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say it in one line, as every other mistake."""
-        raise ConfigError(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("serve.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("serve.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="target | edge | local")
     target = commands.add_parser("target", help="the cloud's end: a gRPC server around the target model")
     _add_target_model(target, "--model")
@@ -65,19 +57,19 @@ def _parser() -> argparse.ArgumentParser:
 def _add_target_model(parser: argparse.ArgumentParser, name: str) -> None:
     add = parser.add_argument
     add(name, dest="model", default=str(TINY_PAIR / "target"), help="target model (default: the tiny pair's)")
-    add("--kv-budget", type=_positive, metavar="TOKENS", help="KV cache of all sessions (default: 16 x context)")
+    add("--kv-budget", type=whole_number, metavar="TOKENS", help="KV cache of all sessions (default: 16 x context)")
     add("--max-window", type=_window, default=MAX_WINDOW, help="longest window that is verified (default: 16)")
-    add("--max-batch-tokens", type=_positive, default=512, help="tokens of one pass, prefill included (default: 512)")
-    add("--max-queue", type=_positive, default=64, help="requests that may wait for memory (default: 64)")
+    add("--max-batch-tokens", type=whole_number, default=512, help="tokens of one pass, with prefill (default: 512)")
+    add("--max-queue", type=whole_number, default=64, help="requests that may wait for memory (default: 64)")
     add("--target-pass-ms", type=float, default=0.0, metavar="MS", help="stretch passes to what a larger model takes")
-    add("--cloud-chunk", type=_positive, default=8, help="tokens of one message in cloud decoding (default: 8)")
+    add("--cloud-chunk", type=whole_number, default=8, help="tokens of one message in cloud decoding (default: 8)")
     _add_machine(parser)
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
     parser.add_argument("--device", help="of torch, such as cpu or cuda:0 (default: cuda where there is one)")
-    parser.add_argument("--threads", type=_positive, default=1, help="of torch on a CPU (default: 1)")
+    parser.add_argument("--threads", type=whole_number, default=1, help="of torch on a CPU (default: 1)")
 
 
 def _add_server(parser: argparse.ArgumentParser) -> None:
@@ -88,9 +80,9 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
     add("--client-ca", type=Path, metavar="PEM", help="require client certificates that this authority has signed")
     add("--tokens", type=Path, metavar="FILE", help="bearer tokens, one a line, `name:token` or `token`")
     add("--insecure", action="store_true", help="listen beyond loopback without TLS and tokens")
-    add("--metrics-port", type=_positive, help="serve Prometheus metrics on this port of 127.0.0.1")
+    add("--metrics-port", type=whole_number, help="serve Prometheus metrics on this port of 127.0.0.1")
     add("--idle-timeout-s", type=float, default=120.0, help="a session that is silent for so long ends (default: 120)")
-    add("--sessions-per-client", type=_positive, default=64, help="default: 64")
+    add("--sessions-per-client", type=whole_number, default=64, help="default: 64")
     add("--grace-s", type=float, default=30.0, help="time that sessions get to finish after SIGTERM (default: 30)")
 
 
@@ -108,14 +100,14 @@ def _add_edge(parser: argparse.ArgumentParser) -> None:
     add("--draft", default=str(TINY_PAIR / "draft"), help="draft model (default: the tiny pair's)")
     add("--controller", default=str(POLICY), help="static:K, heuristic, leviathan, awc or a policy (default: ours)")
     add("--draft-pass-ms", type=float, default=0.0, metavar="MS", help="stretch passes to what a slower device takes")
-    add("--fallback-window", type=_positive, default=4, help="serves where the controller fails (default: 4)")
+    add("--fallback-window", type=whole_number, default=4, help="serves where the controller fails (default: 4)")
     add("--log", type=Path, metavar="FILE", help="append every round as a JSON line")
     face = parser.add_mutually_exclusive_group(required=True)
     face.add_argument("--prompt", help="complete this text, and say how it went")
     face.add_argument("--http", metavar="HOST:PORT", help="serve the OpenAI API: /v1/completions, /v1/chat/completions")
     add("--chat", action="store_true", help="put the prompt into the model's chat template")
     add("--api-key-file", type=Path, metavar="FILE", help="key that HTTP clients must send")
-    add("--max-tokens", type=_positive, default=128, help="default: 128")
+    add("--max-tokens", type=whole_number, default=128, help="default: 128")
     add("--temperature", type=float, default=0.0, help="0 is greedy (default: 0)")
     add("--top-p", type=float, default=1.0)
     add("--top-k", type=int, default=0, help="0 keeps all (default: 0)")
@@ -124,14 +116,8 @@ def _add_edge(parser: argparse.ArgumentParser) -> None:
         _add_machine(parser)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
-    return int(text)
-
-
 def _window(text: str) -> int:
-    window = _positive(text)
+    window = whole_number(text)
     if window > MAX_WINDOW:
         raise argparse.ArgumentTypeError(f"expected at most {MAX_WINDOW}, which an observation can hold, got {text}")
     return window

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Protocol
 
 import numpy as np
 
@@ -37,6 +38,43 @@ def accepted_run(flags: Sequence[bool], start: int, window: int) -> int:
         return flags.index(False, start, stop) - start
     except ValueError:
         return max(stop - start, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tape:
+    """What would happen at each output position of one request.
+
+    Attributes:
+        accepted: whether the draft's guess there would be accepted.
+        confidence: the probability that the draft gives to it, in [0, 1].
+    """
+
+    accepted: list[bool]
+    confidence: list[float]
+
+
+class AcceptanceProcess(Protocol):
+    """Where tapes come from: a profile, or what was recorded."""
+
+    @property
+    def mean_acceptance(self) -> float:
+        """The acceptance probability averaged over requests and positions, tested or not."""
+
+    def tape(self, seed: int, request: int, length: int) -> Tape:
+        """Return the tape of `length` positions of `request`; a longer one begins with the shorter one."""
+
+
+def stopped_window(confidence: Sequence[float], stop_threshold: float) -> int:
+    """Return how many tokens are drafted until the product of their confidences falls under `stop_threshold`.
+
+    The token that makes it fall is still sent (SpecDec++, arXiv 2405.19715, with 1 - product > h).
+    """
+    product = 1.0
+    for drafted, probability in enumerate(confidence, 1):
+        product *= probability
+        if product < stop_threshold:
+            return drafted
+    return len(confidence)
 
 
 @dataclass(frozen=True)
@@ -67,6 +105,17 @@ class AcceptanceProfile:
         logit_sd = math.hypot(self.request_sd, self.slow_sd, self.fast_sd)
         points, weights = np.polynomial.hermite_e.hermegauss(40)
         return float(weights @ _sigmoid(self.mean_logit + logit_sd * points) / weights.sum())
+
+    def tape(self, seed: int, request: int, length: int) -> Tape:
+        """Return the tape of `length` positions of `request`; a longer one begins with the shorter one."""
+        effect = luck.normal(*(luck.uniform(seed, luck.REQUEST_EFFECT, request, half) for half in (0, 1)))
+        slow, fast, noise = luck.normals(seed, luck.DIFFICULTY, request, 0, 3 * (length + 1)).reshape(-1, 3).T
+        logits = _autoregression(self.slow_sd * slow[1:], self.slow_correlation)
+        logits += self.fast_sd * math.sqrt(0.5) * np.diff(fast)
+        logits += self.mean_logit + self.request_sd * effect
+        accepted = luck.uniforms(seed, luck.ACCEPT, request, 0, length) < _sigmoid(logits)
+        confidence = _sigmoid(logits + self.confidence_noise_sd * noise[1:])
+        return Tape(accepted.tolist(), confidence.tolist())
 
 
 # Fitted to the data that `python -m dsd_gym.calibrate_acceptance` names and compares them with.
@@ -110,31 +159,6 @@ def with_sampling(profile: AcceptanceProfile, sampling: str) -> AcceptanceProfil
     if sampling not in _LOGIT_SHIFT:
         raise ValueError(f"sampling must be one of {', '.join(_LOGIT_SHIFT)}, but is {sampling!r}")
     return replace(profile, mean_logit=profile.mean_logit + _LOGIT_SHIFT[sampling])
-
-
-@dataclass(frozen=True, slots=True)
-class Tape:
-    """What would happen at each output position of one request.
-
-    Attributes:
-        accepted: whether the draft's guess there would be accepted.
-        confidence: the probability that the draft gives to it, in [0, 1].
-    """
-
-    accepted: list[bool]
-    confidence: list[float]
-
-
-def draw_tape(profile: AcceptanceProfile, seed: int, request: int, length: int) -> Tape:
-    """Return the tape of `length` positions of `request`; a longer one begins with the shorter one."""
-    effect = luck.normal(*(luck.uniform(seed, luck.REQUEST_EFFECT, request, half) for half in (0, 1)))
-    slow, fast, noise = luck.normals(seed, luck.DIFFICULTY, request, 0, 3 * (length + 1)).reshape(-1, 3).T
-    logits = _autoregression(profile.slow_sd * slow[1:], profile.slow_correlation)
-    logits += profile.fast_sd * math.sqrt(0.5) * np.diff(fast)
-    logits += profile.mean_logit + profile.request_sd * effect
-    accepted = luck.uniforms(seed, luck.ACCEPT, request, 0, length) < _sigmoid(logits)
-    confidence = _sigmoid(logits + profile.confidence_noise_sd * noise[1:])
-    return Tape(accepted.tolist(), confidence.tolist())
 
 
 def _autoregression(noise: luck.FloatArray, correlation: float) -> luck.FloatArray:

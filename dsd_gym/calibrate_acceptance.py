@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from dsd_gym.acceptance import PROFILES, AcceptanceProfile, accepted_run, draw_tape
+from dsd_gym.acceptance import PROFILES, AcceptanceProfile, accepted_run
 from dsd_gym.luck import FloatArray
 
 WINDOW = 10
@@ -71,7 +71,7 @@ def rounds(flags: list[bool]) -> list[int]:
 
 def measure(profile: AcceptanceProfile, requests: int = 1000, seed: int = 0) -> AcceptanceStatistics:
     """Return the statistics of `profile`, simulated over requests of `POSITIONS` output tokens each."""
-    tapes = (draw_tape(profile, seed, request, POSITIONS) for request in range(requests))
+    tapes = (profile.tape(seed, request, POSITIONS) for request in range(requests))
     by_request = [np.array(rounds(tape.accepted)) for tape in tapes]
     lengths = np.concatenate(by_request)
     mean, variance = lengths.mean(), lengths.var()
@@ -87,7 +87,7 @@ def measure(profile: AcceptanceProfile, requests: int = 1000, seed: int = 0) -> 
 
 def confidence_correlation(profile: AcceptanceProfile, requests: int = 300, seed: int = 0) -> float:
     """Return the correlation of confidence with acceptance over all positions."""
-    tapes = [draw_tape(profile, seed, request, POSITIONS) for request in range(requests)]
+    tapes = [profile.tape(seed, request, POSITIONS) for request in range(requests)]
     accepted, confidence = [tape.accepted for tape in tapes], [tape.confidence for tape in tapes]
     return float(np.corrcoef(np.ravel(accepted), np.ravel(confidence))[0, 1])
 

@@ -7,18 +7,23 @@ from typing import Any
 
 import simpy
 
-from dsd_gym.acceptance import draw_tape
+from dsd_gym.acceptance_table import AcceptanceTable
+from dsd_gym.admission import make_admission
+from dsd_gym.device import Device
 from dsd_gym.latency import transmission_ms
 from dsd_gym.messages import LAST, Inbox, call_later
-from dsd_gym.network import Link
+from dsd_gym.network import make_links
+from dsd_gym.network.region import RegionLink
 from dsd_gym.observation import StreamView
 from dsd_gym.records import Records, RequestRecord, Round, Status
-from dsd_gym.reference import acceptance_profile, device_figures, draft_row, reference_ms, target_row
-from dsd_gym.request import Device, Request
+from dsd_gym.reference import class_records, device_figures, draft_row, reference_ms, target_row
+from dsd_gym.request import Request
 from dsd_gym.routing import Router
 from dsd_gym.scenario import Scenario
+from dsd_gym.scenario.mix import class_priority, class_slo
 from dsd_gym.target import TargetServer
 from dsd_gym.target.batch import CloudDraft
+from dsd_gym.target.work import Work
 from dsd_gym.workload import Arrival, Population
 
 Life = Generator[simpy.Event, Any, None]
@@ -27,7 +32,7 @@ Life = Generator[simpy.Event, Any, None]
 class Deployment:
     """Everything of a simulation but what a request does, which the subclass tells in `life`."""
 
-    def __init__(self, scenario: Scenario, seed: int, keep_rounds: bool) -> None:
+    def __init__(self, scenario: Scenario, seed: int, keep_rounds: bool, keep_requests: bool) -> None:
         self.scenario, self.seed = scenario, seed
         self.env = simpy.Environment()
         self.reference_ms = reference_ms(scenario)
@@ -35,14 +40,15 @@ class Deployment:
         self.devices = self._make_devices()
         self.live: dict[int, Request] = {}
         self.stopped = False
-        self._profile = acceptance_profile(scenario)
+        self._acceptance = AcceptanceTable(scenario)
         self._population = Population(scenario, seed)
-        self._router = Router(scenario.router, self.targets, seed)
+        self._router = Router(self.env, scenario, self.targets, seed)
+        self._admission = make_admission(self.env, scenario, self.targets)
         self._rounds: list[Round] | None = [] if keep_rounds else None
         self._new_rounds: list[Round] = []
         self._new_begun: list[tuple[int, int, int]] = []
         self._new_ended: list[RequestRecord] = []
-        self._requests: list[RequestRecord] = []
+        self._requests: list[RequestRecord] | None = [] if keep_requests else None
         self._arrived = self._sources = 0
         self._waited_ms = self._counted_ms = 0.0
         self._open_doors()
@@ -92,9 +98,10 @@ class Deployment:
             self.env.now,
             scenario.slo.ttft_ms,
             scenario.slo.tpot_ms,
-            self._requests + [self._record(request, Status.IN_FLIGHT) for request in self.live.values()],
+            (self._requests or []) + [self._record(request, Status.IN_FLIGHT) for request in self.live.values()],
             self._rounds or [],
-            [target.record(scenario.warm_up_ms, scenario.horizon_ms) for target in self.targets],
+            [work.record() for work in self._work],
+            class_records(scenario),
         )
 
     # --- who is alive -----------------------------------------------------------------------------------------------
@@ -108,12 +115,18 @@ class Deployment:
         """Bring a request into the world: its device, its target, its luck."""
         self._count_waiting()
         device = self.devices[arrival.device]
-        target = self._router.route(arrival.stream)
+        routed = self._router.route(arrival.stream, device.class_index, kind := arrival.request_class)
+        target = routed.target
         target.live += 1
-        tape = draw_tape(self._profile, self.seed, arrival.stream, arrival.output_tokens + self.scenario.max_window + 1)
-        uplink_ms = transmission_ms(self.scenario.messages.draft_token_bytes, device.link.spec.up_mbps)
-        view = StreamView(device.estimate, device.draft_ms, uplink_ms)
-        request = Request(arrival, device, target, tape, Inbox(self.env), view)
+        process = self._acceptance.process(device.class_index, routed.tier, kind)
+        tape = process.tape(self.seed, arrival.stream, arrival.output_tokens + self.scenario.max_window + 1)
+        uplink_ms = transmission_ms(self.scenario.messages.draft_token_bytes, device.link.up_mbps)
+        view = StreamView(device.estimate_to(routed.rtt_ms), device.draft_ms, uplink_ms)
+        promises = class_slo(self.scenario, kind), class_priority(self.scenario, kind)
+        request = Request(arrival, device, target, tape, Inbox(self.env), view, *promises)
+        if routed.rtt_ms:
+            request.link = RegionLink(device.link, routed.rtt_ms)
+        self._router.entered(request)
         self.live[arrival.stream] = request
         self._new_begun.append((arrival.stream, arrival.device, self.targets.index(target)))
         return request
@@ -122,8 +135,11 @@ class Deployment:
         """Take a request out of the world: finished, or rejected."""
         self._count_waiting()
         del self.live[request.arrival.stream]
-        self._requests.append(self._record(request, Status.FINISHED if finished else Status.REJECTED))
-        self._new_ended.append(self._requests[-1])
+        self._router.left(request)
+        record = self._record(request, Status.FINISHED if finished else Status.REJECTED)
+        self._new_ended.append(record)
+        if self._requests is not None:
+            self._requests.append(record)
         self._stop_when_empty()
 
     def _record(self, request: Request, status: Status) -> RequestRecord:
@@ -140,12 +156,16 @@ class Deployment:
             request.first_token_ms,
             self.env.now if status is Status.FINISHED else None,
             status,
+            arrival.request_class,
+            request.degraded,
         )
 
     # --- what it is made of -----------------------------------------------------------------------------------------
 
     def _make_targets(self) -> list[TargetServer]:
         scenario, cloud = self.scenario, self.scenario.cloud
+        specs = [spec for spec in scenario.targets for _ in range(spec.count)]
+        self._work = [Work(scenario.warm_up_ms, scenario.horizon_ms) for _ in specs]
         return [
             TargetServer(
                 self.env,
@@ -154,18 +174,19 @@ class Deployment:
                 scenario.messages,
                 cloud.chunk_tokens,
                 CloudDraft(draft_row(scenario, spec), cloud.draft_window) if cloud.mode == "draft" else None,
+                work,
             )
-            for spec in scenario.targets
-            for _ in range(spec.count)
+            for spec, work in zip(specs, self._work, strict=True)
         ]
 
     def _make_devices(self) -> list[Device]:
         devices: list[Device] = []
+        links = make_links(self.scenario.edges, self.scenario.link, self.seed)
+        ahead_limit = self.scenario.max_window + 1 if self.scenario.draft_ahead else 0
         for class_index, edge in enumerate(self.scenario.edges):
             figures = device_figures(edge)
             for _ in range(edge.count):
-                link = Link(edge.link or self.scenario.link, self.seed, len(devices))
-                devices.append(Device(len(devices), class_index, *figures, link))
+                devices.append(Device(len(devices), class_index, *figures, links[len(devices)], ahead_limit))
         return devices
 
     # --- where requests come from -----------------------------------------------------------------------------------
@@ -183,7 +204,7 @@ class Deployment:
         call_later(self.env, self.scenario.horizon_ms + self.scenario.drain_ms, self._stop, LAST)
 
     def _open_loop(self) -> Life:
-        for arrival in self._population.arrivals():
+        for arrival in self._population.arrivals(self.scenario.horizon_ms):
             if self._closed(arrival.arrival_ms):
                 break
             yield self.env.timeout(arrival.arrival_ms - self.env.now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -18,7 +19,7 @@ from dsd_gym.scenario import Scenario
 from dsd_gym.simulator import Ask, Simulation
 
 
-class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
+class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], Any]):
     """A window for the request that asks.
 
     ## Description
@@ -28,6 +29,10 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
 
     ## Action Space
     `Discrete(max_window + 1)`. 0: the cloud decodes on its own; k: the edge drafts k tokens.
+
+    With `stop_thresholds`, `MultiDiscrete([max_window + 1, len(stop_thresholds)])`: the second number chooses the
+    threshold, and drafting stops early at the token that makes the product of the draft's confidences fall under it
+    (0 never stops).
 
     ## Observation Space
     `Box(0, 1, (25,), float32)`: `dsd_gym.observation.FEATURES` in order, each clipped to [0, high] and scaled:
@@ -50,7 +55,8 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
     token of the scenario. A whole episode's rewards add up to minus all requests' ms in the system (to the last
     token, or to a rejection) over the reference.
 
-    For credit along each request's own rounds, `info["rounds"]` lists the rounds that ended during the step
+    For credit along each request's own rounds, `info["begun"]` lists (stream, device, target) of the requests that
+    arrived during the step, `info["rounds"]` lists the rounds that ended during the step
     (`dsd_gym.records.Round`: stream, committed, elapsed_ms, externality_ms) and `info["ended"]` the
     requests that did (`RequestRecord`).
 
@@ -63,7 +69,7 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
 
     ## Arguments
     `scenario`: a name under configs/scenarios (`"held_out/mobile_4g"`), a path, a `Scenario`, or a `Family`, from which
-    `reset` draws a scenario.
+    `reset` draws a scenario. `stop_thresholds`: None, or thresholds in [0, 1] for the second dimension of an action.
 
     ```python
     import gymnasium, dsd_gym
@@ -79,7 +85,10 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
     metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own form)
 
     def __init__(
-        self, scenario: str | Path | Scenario | Family = "train/single", render_mode: str | None = None
+        self,
+        scenario: str | Path | Scenario | Family = "train/single",
+        render_mode: str | None = None,
+        stop_thresholds: Sequence[float] | None = None,
     ) -> None:
         if isinstance(scenario, str | Path):
             scenario = load_scenario_or_family(scenario)
@@ -88,7 +97,12 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
         base = scenario.base if isinstance(scenario, Family) else scenario
         self.max_window = base.max_window
         self.observation_space = spaces.Box(0.0, 1.0, (len(FEATURES),), np.float32)
-        self.action_space = spaces.Discrete(self.max_window + 1)
+        self.stop_thresholds = None if stop_thresholds is None else tuple(map(float, stop_thresholds))
+        self.action_space: spaces.Space[Any] = spaces.Discrete(self.max_window + 1)
+        if self.stop_thresholds is not None:
+            if not self.stop_thresholds or not all(0.0 <= value <= 1.0 for value in self.stop_thresholds):
+                raise ConfigError(f"stop_thresholds must be numbers from 0 to 1, not {list(self.stop_thresholds)}")
+            self.action_space = spaces.MultiDiscrete([self.max_window + 1, len(self.stop_thresholds)])
         self.simulation: Simulation | None = None
         self._ask: Ask | None = None
 
@@ -110,14 +124,12 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
         self._first_reward = -simulation.take_waited_ms() / simulation.reference_ms
         return to_array(self._ask.observation), self._info(simulation)
 
-    def step(
-        self, action: np.int64
-    ) -> tuple[NDArray[np.float32], SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[NDArray[np.float32], SupportsFloat, bool, bool, dict[str, Any]]:
         """Answer the pending question and run to the next one."""
         if self.simulation is None or self._ask is None:
             raise gymnasium.error.ResetNeeded("call reset before step")
         simulation = self.simulation
-        simulation.answer(Decision(int(action)))
+        simulation.answer(self._decision(action))
         self._ask = simulation.next_decision()
         reward = self._first_reward - simulation.take_waited_ms() / simulation.reference_ms
         self._first_reward = 0.0
@@ -125,9 +137,16 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
         observation = np.zeros(len(FEATURES), np.float32) if self._ask is None else to_array(self._ask.observation)
         return observation, reward, over and not simulation.live, over and bool(simulation.live), self._info(simulation)
 
+    def _decision(self, action: Any) -> Decision:
+        if self.stop_thresholds is None:
+            return Decision(int(action))
+        window, threshold = (int(number) for number in action)
+        return Decision(window, self.stop_thresholds[threshold] or None)
+
     def _info(self, simulation: Simulation) -> dict[str, Any]:
         return {
             "stream": self._ask.stream if self._ask else None,
+            "begun": simulation.take_begun(),
             "rounds": simulation.take_rounds(),
             "ended": simulation.take_ended(),
             "reference_ms": simulation.reference_ms,

@@ -1,14 +1,15 @@
-"""What every script needs around its work: a clean end, and files that are whole or not there."""
+"""What every script needs around its work: a command line, a clean end, files that are whole or not there."""
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
 import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 from dsd_gym.config import ConfigError
 
@@ -44,6 +45,21 @@ def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
             raise SystemExit(BROKEN_PIPE) from None
 
     return wrapped
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line whose mistakes are one line and exit code 2, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError."""
+        raise ConfigError(message)
+
+
+def whole_number(text: str) -> int:
+    """Return a whole number from 1 on, as the `type` of an option."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    return int(text)
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:

@@ -75,6 +75,10 @@ class TargetHardware:
             self.attention_context_ms,
         )
 
+    def added_tokens_ms(self, tokens: int, added: int) -> float:
+        """Return the extra ms that the last `added` of `tokens` tokens bring; see `latency.added_tokens_ms`."""
+        return latency.added_tokens_ms(tokens, added, self.token_ms, self.weights_ms, self.compute_ms)
+
 
 @dataclass(frozen=True)
 class EdgeHardware:

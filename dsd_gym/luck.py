@@ -28,6 +28,12 @@ REGIME = 8
 ACCEPT = 9
 REQUEST_EFFECT = 10
 DIFFICULTY = 11
+REQUEST_CLASS = 12
+LOSS = 100
+HANDOVER = 101
+TRACE_SHIFT = 102
+CONFIDENCE = 110
+RECORDING = 111
 
 COMPILED_SIGNATURE = "float64(uint64, uint64, uint64, uint64)"
 """How to compile `uniform`: `numba.njit(COMPILED_SIGNATURE)(uniform)` is equal to it to the bit."""
@@ -55,6 +61,26 @@ def uniform(seed: int, kind: int, entity: int, index: Any) -> Any:
         z = ((z ^ (z >> 27)) * _SECOND_FACTOR) & _WORD
         z = z ^ (z >> 31)
     return ((z >> 12) + 0.5) * 2.0**-52
+
+
+def stem(seed: int, kind: int, entity: int) -> int:
+    """Return what `uniform` makes of its first three words, for an entity that asks for many numbers one by one."""
+    z = _STEP
+    for word in (seed, kind, entity):
+        z = _stir(z, word)
+    return z
+
+
+def uniform_from(stem: int, index: int) -> float:
+    """Return `uniform` of the stem's three words and `index`, equal to the bit."""
+    return ((_stir(stem, index) >> 12) + 0.5) * 2.0**-52
+
+
+def _stir(z: int, word: int) -> int:
+    z = ((z ^ word) + _STEP) & _WORD
+    z = ((z ^ (z >> 30)) * _FIRST_FACTOR) & _WORD
+    z = ((z ^ (z >> 27)) * _SECOND_FACTOR) & _WORD
+    return z ^ (z >> 31)
 
 
 def uniforms(seed: int, kind: int, entity: int, start: int, stop: int) -> FloatArray:

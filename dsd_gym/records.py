@@ -75,6 +75,9 @@ class RequestRecord:
     first_token_ms: float | None
     finish_ms: float | None
     status: Status
+    request_class: int = 0
+    degraded: bool = False
+    """Left to the cloud by admission, whatever the controller would have said."""
 
     def __deepcopy__(self, memo: object) -> RequestRecord:
         """Return itself, as `Round` does."""
@@ -87,6 +90,16 @@ class TargetRecord(NamedTuple):
     busy_ms: float
     iterations: int
     tokens: int
+    preemptions: int = 0
+    """Requests that lost their KV memory and were prefilled again."""
+
+
+class ClassRecord(NamedTuple):
+    """A request class and what its requests were promised."""
+
+    name: str
+    slo_ttft_ms: float
+    slo_tpot_ms: float
 
 
 @dataclass(frozen=True)
@@ -106,3 +119,11 @@ class Records:
     requests: list[RequestRecord] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
     targets: list[TargetRecord] = field(default_factory=list)
+    classes: tuple[ClassRecord, ...] = ()
+    """Request classes by number; none: all requests have the limits above."""
+
+    def class_of(self, request: RequestRecord) -> ClassRecord:
+        """Return the class of a request, with the limits that it is judged by."""
+        if self.classes:
+            return self.classes[request.request_class]
+        return ClassRecord("", self.slo_ttft_ms, self.slo_tpot_ms)

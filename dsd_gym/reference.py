@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
-from dsd_gym.acceptance import PROFILES, AcceptanceProfile, constant_profile, with_sampling
+from dsd_gym.acceptance import PROFILES, AcceptanceProcess, constant_profile, with_sampling
 from dsd_gym.config import ConfigError
 from dsd_gym.hardware import TargetHardware, edge_hardware, target_hardware
-from dsd_gym.scenario import EdgeClass, Scenario, TargetClass
+from dsd_gym.recorded import recorded_acceptance
+from dsd_gym.records import ClassRecord
+from dsd_gym.scenario import Acceptance, EdgeClass, Scenario, TargetClass
+from dsd_gym.scenario.mix import acceptance_of, class_shares, class_slo
 from dsd_gym.theory import zero_load_tpot_ms
 
 
@@ -36,9 +40,10 @@ def draft_row(scenario: Scenario, target: TargetClass) -> TargetHardware:
     return target_hardware(target.device, scenario.cloud.draft_model, 1)
 
 
-def acceptance_profile(scenario: Scenario) -> AcceptanceProfile:
-    """Return the acceptance process that the scenario names."""
-    spec = scenario.acceptance
+def acceptance_profile(spec: Acceptance) -> AcceptanceProcess:
+    """Return the acceptance process that a scenario names."""
+    if spec.file is not None:
+        return recorded_acceptance(spec.file)
     if spec.probability is not None:
         return constant_profile(spec.probability)
     return with_sampling(PROFILES[spec.profile], spec.sampling)
@@ -63,30 +68,51 @@ def check_hardware(scenario: Scenario, source: str) -> None:
 def reference_ms(scenario: Scenario) -> float:
     """Return the zero-load ms a token of the best single mode (cloud, or one window), averaged over edge devices.
 
-    Rewards are divided by it, so that slow deployments do not drown fast ones.
+    Each device has the best of the targets that it reaches; what it meets there is averaged over request classes.
+    Rewards are divided by the figure, so that slow deployments do not drown fast ones.
     """
-    acceptance = acceptance_profile(scenario).mean_acceptance
-    verify_ms = min(target_row(t).one_token_iteration_ms + t.host_ms for t in scenario.targets)
     total = 0.0
-    for edge in scenario.edges:
+    for index, edge in enumerate(scenario.edges):
         link = edge.link or scenario.link
         draft_ms = device_figures(edge).draft_ms_per_token
-        best = min(
-            zero_load_tpot_ms(acceptance, window, draft_ms, link.rtt_ms + link.jitter_ms, verify_ms)
-            for window in range(scenario.max_window + 1)
-        )
-        total += edge.count * best
+        best_ms = math.inf
+        for tier in scenario.reachable[index]:
+            target = scenario.targets[tier]
+            acceptance = mean_acceptance(scenario, index, tier)
+            verify_ms = target_row(target).one_token_iteration_ms + target.host_ms
+            rtt_ms = link.rtt_ms + link.jitter_ms + target.region_rtt_ms
+            for window in range(scenario.max_window + 1):
+                best_ms = min(best_ms, zero_load_tpot_ms(acceptance, window, draft_ms, rtt_ms, verify_ms))
+        total += edge.count * best_ms
     return total / sum(edge.count for edge in scenario.edges)
 
 
+def mean_acceptance(scenario: Scenario, edge_class: int, tier: int) -> float:
+    """Return the acceptance probability of an edge class's drafts at a target class, averaged over request classes."""
+    shares: dict[Acceptance, float] = {}
+    for request_class, share in enumerate(class_shares(scenario)):
+        spec = acceptance_of(scenario, edge_class, tier, request_class)
+        shares[spec] = shares.get(spec, 0.0) + share
+    return sum(share * acceptance_profile(spec).mean_acceptance for spec, share in shares.items())
+
+
+def class_records(scenario: Scenario) -> tuple[ClassRecord, ...]:
+    """Return the request classes by number, with their limits."""
+    promised = [class_slo(scenario, index) for index in range(len(scenario.classes))]
+    return tuple(
+        ClassRecord(kind.name, slo.ttft_ms, slo.tpot_ms) for kind, slo in zip(scenario.classes, promised, strict=True)
+    )
+
+
 def saturation_rate(scenario: Scenario, output_tokens: float, prompt_tokens: float) -> float:
-    """Return the requests/s that the targets carry by plain cloud decoding with full batches.
+    """Return the requests/s that the targets which anybody reaches carry by plain cloud decoding with full batches.
 
     A request takes its prompt's tokens at the compute-bound slope and, at the largest batch that memory and
     `max_sequences` allow, a share of one iteration for each output token.
     """
     total = 0.0
-    for target in scenario.targets:
+    for tier in sorted({tier for tiers in scenario.reachable for tier in tiers}):
+        target = scenario.targets[tier]
         row = target_row(target)
         context = prompt_tokens + output_tokens / 2.0
         kv_tokens = target.kv_tokens or row.kv_capacity_tokens

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import simpy
 
+from dsd_gym.acceptance import stopped_window
 from dsd_gym.controller import Controller
 from dsd_gym.deployment import Deployment, Life
 from dsd_gym.messages import call_later
 from dsd_gym.observation import Observation
-from dsd_gym.records import Decision, Records, Round
+from dsd_gym.records import Decision, Records
 from dsd_gym.request import Request
 from dsd_gym.scenario import Scenario
+from dsd_gym.tally import Sink
 from dsd_gym.target import Verdict
 
 
@@ -38,33 +40,52 @@ class Ask(NamedTuple):
     event: simpy.Event
 
 
-def simulate(scenario: Scenario, controller: Controller, seed: int | None = None) -> Records:
-    """Run a scenario to its end under `controller` and return its records; the same seed gives the same luck to all."""
-    simulation = Simulation(scenario, scenario.seed if seed is None else seed)
+def simulate(
+    scenario: Scenario, controller: Controller, seed: int | None = None, sink: Sink | None = None
+) -> Records:
+    """Run a scenario to its end under `controller` and return its records; the same seed gives the same luck to all.
+
+    With a `sink`, rounds and requests go there as they end and are not kept: memory does not grow with the horizon.
+    """
+    keep = sink is None
+    simulation = Simulation(scenario, scenario.seed if seed is None else seed, keep, keep)
+    if sink is not None:
+        sink.begin(simulation.records())
     if isinstance(controller, Privileged):
         controller.watch(simulation)
     while (ask := simulation.next_decision()) is not None:
-        _tell(controller, simulation)
+        _tell(controller, simulation, sink)
         simulation.answer(controller.decide(ask.observation, ask.stream))
-    _tell(controller, simulation)
-    return simulation.records()
+    _tell(controller, simulation, sink)
+    records = simulation.records()
+    if sink is not None:
+        for request in records.requests:  # those in flight
+            sink.add_request(request)
+        sink.end(records)
+    return records
 
 
-def _tell(controller: Controller, simulation: Simulation) -> None:
-    """Let the controller know what has begun and ended since it was last asked."""
+def _tell(controller: Controller, simulation: Simulation, sink: Sink | None) -> None:
+    """Let the controller, and the sink, know what has begun and ended since the last decision."""
     for stream, device, target in simulation.take_begun():
         controller.begin(stream, device, target)
     for round in simulation.take_rounds():
         controller.record(round)
+        if sink is not None:
+            sink.add_round(round)
     for request in simulation.take_ended():
         controller.forget(request.stream)
+        if sink is not None:
+            sink.add_request(request)
 
 
 class Simulation(Deployment):
     """One deployment in simulated time, which stands still while a decision is pending."""
 
-    def __init__(self, scenario: Scenario, seed: int, keep_rounds: bool = True) -> None:
-        super().__init__(scenario, seed, keep_rounds)
+    def __init__(
+        self, scenario: Scenario, seed: int, keep_rounds: bool = True, keep_requests: bool = True
+    ) -> None:
+        super().__init__(scenario, seed, keep_rounds, keep_requests)
         self._asks: deque[Ask] = deque()
         self._asking: Ask | None = None
 
@@ -79,11 +100,13 @@ class Simulation(Deployment):
         return self._asking
 
     def answer(self, decision: Decision) -> None:
-        """Answer the pending question; a window outside 0..max_window raises ValueError."""
+        """Answer the pending question; a window outside 0..max_window or a threshold outside 0..1 raises ValueError."""
         if self._asking is None:
             raise ValueError("nobody is asking")
         if not 0 <= decision.window <= self.scenario.max_window:
             raise ValueError(f"window {decision.window} is outside 0..{self.scenario.max_window}")
+        if decision.stop_threshold is not None and not 0.0 <= decision.stop_threshold <= 1.0:
+            raise ValueError(f"stop_threshold {decision.stop_threshold} is outside 0..1")
         self._asking.event.succeed(decision)
         self._asking = None
 
@@ -93,10 +116,13 @@ class Simulation(Deployment):
         """Live through a request: the first token, then ask, and speculate or let the cloud decode, to the end."""
         admitted = yield from self._first_token(request)
         while admitted and not request.finished:
-            observation = yield from self._observe(request)
-            decision = yield self._ask(request, observation)
+            if request.degraded:
+                decision, request.decided_ms = Decision(0), self.env.now
+            else:
+                observation = yield from self._observe(request)
+                decision = yield self._ask(request, observation)
             if decision.window:
-                yield from self._speculate(request, decision.window)
+                yield from self._speculate(request, decision)
             else:
                 yield from self._decode_in_cloud(request)
         self.leave(request, finished=admitted)
@@ -106,9 +132,9 @@ class Simulation(Deployment):
         now, device, messages = self.env.now, request.device, self.scenario.messages
         prompt = request.arrival.prompt_tokens
         request.draft_ready_ms = device.compute(now, prompt * device.prefill_ms)
-        up_ms, transmit_ms = device.link.uplink(now, messages.header_bytes + messages.prompt_token_bytes * prompt)
+        up_ms, transmit_ms = request.link.uplink(now, messages.header_bytes + messages.prompt_token_bytes * prompt)
         yield self.env.timeout(up_ms + transmit_ms)
-        if not request.target.admit(request):
+        if not self._admission.admit(request):
             return False
         verdict = yield request.inbox.receive()
         self._received(request, verdict, up_ms + verdict.propagation_ms)
@@ -124,7 +150,7 @@ class Simulation(Deployment):
         elif request.draft_ready_ms > now:
             catch_up_ms = request.draft_ready_ms - now
         else:
-            yield self.env.timeout(device.compute(now, device.draft_ms) - now)
+            yield self.env.timeout(device.first_guess(request, now) - now)
             confidence = request.tape.confidence[request.committed]
         return request.view.observe(
             self.env.now,
@@ -138,10 +164,10 @@ class Simulation(Deployment):
     def _ask(self, request: Request, observation: Observation) -> simpy.Event:
         event = self.env.event()
         self._asks.append(Ask(request.arrival.stream, observation, event))
-        request.decided_ms, request.guessed = self.env.now, observation.has_first_guess
+        request.decided_ms = self.env.now
         return event
 
-    def _speculate(self, request: Request, window: int) -> Life:
+    def _speculate(self, request: Request, decision: Decision) -> Life:
         """Draft a window, send it, have it verified, receive the verdict."""
         env, device, messages = self.env, request.device, self.scenario.messages
         decoded: Sequence[Verdict] = ()
@@ -150,26 +176,32 @@ class Simulation(Deployment):
             stop_bytes = messages.header_bytes
             decoded = yield from self._return_to_edge(request)
             if request.finished:
-                return self._end_round(request, window, decoded=decoded, up_bytes=stop_bytes)
-        drafted_ms = device.compute(env.now, (window - request.guessed) * device.draft_ms)
-        up_bytes = messages.header_bytes + messages.draft_token_bytes * window
-        up_ms, transmit_ms = device.link.uplink(drafted_ms, up_bytes)
+                return self._end_round(request, decision.window, decoded=decoded, up_bytes=stop_bytes)
+        confidence = request.tape.confidence[request.committed : request.committed + decision.window]
+        drafted = decision.window
+        if decision.stop_threshold is not None:
+            drafted = stopped_window(confidence, decision.stop_threshold)
+        drafted_ms = device.draft(request, drafted, env.now)
+        up_bytes = messages.header_bytes + messages.draft_token_bytes * drafted
+        if device.link.queues:  # a place in a queue is had by being there
+            yield env.timeout(drafted_ms - env.now)
+            drafted_ms = env.now
+        up_ms, transmit_ms = request.link.uplink(drafted_ms, up_bytes)
         yield env.timeout(drafted_ms - env.now + up_ms + transmit_ms)
-        request.target.verify(request, window)
+        request.target.verify(request, drafted)
         verdict = yield request.inbox.receive()
-        confidence = request.tape.confidence[request.committed : request.committed + window]
-        request.view.verified(window, verdict.accepted, sum(confidence) / window)
+        request.view.verified(drafted, verdict.accepted, sum(confidence[:drafted]) / drafted)
+        device.verified(request, self._as_drafted(request, drafted, verdict), env.now)
         self._received(request, verdict, up_ms + verdict.propagation_ms)
-        return self._end_round(request, window, window, verdict, decoded, up_bytes + stop_bytes)
+        return self._end_round(request, decision.window, drafted, verdict, decoded, up_bytes + stop_bytes)
 
     def _decode_in_cloud(self, request: Request) -> Life:
         """Receive one chunk of the target's own decoding, which runs on while the controller is asked."""
-        up_bytes = self.scenario.messages.header_bytes
-        up_ms, transmit_ms = request.device.link.uplink(self.env.now, up_bytes)
-        if request.cloud_mode:
-            up_bytes = 0.0  # staying takes no message
-        else:
+        up_bytes = 0.0 if request.cloud_mode else self.scenario.messages.header_bytes  # staying takes no message
+        up_ms, transmit_ms = request.link.uplink(self.env.now, up_bytes)
+        if not request.cloud_mode:
             request.cloud_mode, request.unread_tokens = True, 0
+            request.device.verified(request, as_drafted=False, now_ms=self.env.now)
             call_later(self.env, up_ms + transmit_ms, lambda: request.target.decode(request))
         verdict = yield request.inbox.receive()
         request.unread_tokens += verdict.tokens
@@ -179,7 +211,7 @@ class Simulation(Deployment):
 
     def _return_to_edge(self, request: Request) -> Generator[simpy.Event, Any, list[Verdict]]:
         """Stop the target, take in what it decoded until the stop arrived, and let the draft read what it missed."""
-        up_ms, transmit_ms = request.device.link.uplink(self.env.now, self.scenario.messages.header_bytes)
+        up_ms, transmit_ms = request.link.uplink(self.env.now, self.scenario.messages.header_bytes)
         call_later(self.env, up_ms + transmit_ms, lambda: request.target.stop(request))
         decoded: list[Verdict] = []
         while not decoded or not decoded[-1].final:
@@ -190,11 +222,17 @@ class Simulation(Deployment):
         request.draft_ready_ms = request.device.compute(self.env.now, unread * request.device.prefill_ms)
         return decoded
 
+    def _as_drafted(self, request: Request, drafted: int, verdict: Verdict) -> bool:
+        """Return whether all was accepted and the bonus token is what the draft would have guessed."""
+        after = request.committed + drafted
+        more = after + 1 < request.arrival.output_tokens
+        return more and verdict.accepted == drafted and request.tape.accepted[after]
+
     # --- what a round leaves behind --------------------------------------------------------------------------------
 
     def _received(self, request: Request, verdict: Verdict, rtt_ms: float) -> None:
         request.committed += verdict.tokens
-        request.device.estimate.measured(rtt_ms)
+        request.view.link.measured(rtt_ms)
         request.view.heard(verdict.report, self.env.now)
 
     def _end_round(
@@ -207,32 +245,4 @@ class Simulation(Deployment):
         up_bytes: float = 0.0,
     ) -> None:
         """Enter a round: `verdict` is on its window, `decoded` what the target decoded on its own."""
-        report = request.view.report
-        cloud_tokens, externality_ms, down_bytes = 0, 0.0, 0.0
-        for message in decoded:
-            cloud_tokens += message.tokens
-            externality_ms += message.externality_ms
-            down_bytes += message.message_bytes
-        if verdict:
-            externality_ms += verdict.externality_ms
-            down_bytes += verdict.message_bytes
-        round = Round(
-            request.arrival.stream,
-            request.round_start_ms,
-            request.decided_ms,
-            self.env.now,
-            window,
-            drafted,
-            verdict.accepted if verdict else 0,
-            cloud_tokens,
-            cloud_tokens + (verdict.tokens if verdict else 0),
-            request.device.estimate.last_ms,
-            report.queue_wait_ms,
-            report.iteration_ms,
-            report.batch_size,
-            externality_ms,
-            up_bytes,
-            down_bytes,
-        )
-        request.round_start_ms = self.env.now
-        self.note(round)
+        self.note(request.end_round(self.env.now, window, drafted, verdict, decoded, up_bytes))

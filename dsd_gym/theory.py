@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from dsd_gym.acceptance import expected_tokens
 
 
@@ -20,3 +22,11 @@ def zero_load_tpot_ms(
 def break_even_rtt_ms(acceptance_probability: float, window: int, draft_ms: float, cloud_ms: float) -> float:
     """Return the RTT below which a window beats cloud decoding when t_v = t_cloud (2606.25091): t_c (E - 1) - k t_d."""
     return cloud_ms * (expected_tokens(acceptance_probability, window) - 1.0) - window * draft_ms
+
+
+def log_normal_tail(mean: float, median: float, value: float) -> float:
+    """Return the probability that a log-normal number of this mean and median exceeds `value`; equal: a constant."""
+    sigma = math.sqrt(2.0 * math.log(mean / median))
+    if sigma == 0.0:
+        return float(median > value)
+    return 0.5 * math.erfc(math.log(value / median) / (sigma * math.sqrt(2.0)))

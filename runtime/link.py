@@ -2,11 +2,11 @@
 
 python -m runtime.link --listen 127.0.0.1:7000 --to 127.0.0.1:8000 --rtt-ms 80 --jitter-ms 5 --loss 0.01
 
-Delay, jitter, bandwidth and regimes are those of the simulator's link (`dsd_gym.network.Link`). Here bytes also
-queue: all connections share each direction's bandwidth. Loss shows as TCP shows it, as a delay of a chunk and of all
-that follows in its connection: one round trip where enough later data is on its way (fast retransmit), else a timeout.
-A new connection waits one round trip, as for a handshake. Not modelled: slow start, the congestion window, and
-timeouts that double.
+Delay, jitter, bandwidth, regimes, traces, outages and hand-over are those of the simulator's links
+(`dsd_gym.network`); their clock starts as the link is made. Here bytes always queue: all connections share each
+direction's bandwidth. Loss shows as TCP shows it, as a delay of a chunk and of all that follows in its connection: one
+round trip where enough later data is on its way (fast retransmit), else a timeout. A new connection waits one round
+trip, as for a handshake. Not modelled: slow start, the congestion window, and timeouts that double.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import NoReturn
 
 from dsd_gym.config import ConfigError
-from dsd_gym.files import exits_cleanly
+from dsd_gym.files import Parser, exits_cleanly
 from dsd_gym.scenario import LinkSpec
 from runtime.link_conditions import CHUNK_BYTES, Conditions, Direction, Pipe, make_loop
 
 Address = tuple[str, int]
+ANY_PORT: Address = ("127.0.0.1", 0)
 
 
 class EmulatedLink(Conditions):
@@ -40,7 +40,7 @@ class EmulatedLink(Conditions):
     """
 
     def __init__(
-        self, to: Address, spec: LinkSpec, *, loss: float = 0.0, seed: int = 0, listen: Address = ("127.0.0.1", 0)
+        self, to: Address, spec: LinkSpec, *, loss: float | None = None, seed: int = 0, listen: Address = ANY_PORT
     ) -> None:
         super().__init__(spec, loss, seed)
         self.port = 0
@@ -166,7 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 async def _run(options: argparse.Namespace, numbers: dict[str, float]) -> None:
-    link = EmulatedLink(options.to, LinkSpec(), loss=options.loss, seed=options.seed, listen=options.listen)
+    spec = LinkSpec(trace=options.trace, trace_shift=False)
+    link = EmulatedLink(options.to, spec, loss=options.loss, seed=options.seed, listen=options.listen)
     link.change(**numbers)
     try:
         await asyncio.get_running_loop().getaddrinfo(*options.to)
@@ -191,14 +192,8 @@ async def _later(at_s: float, act: Callable[[], None], said: str) -> None:
     print(f"{at_s:g} s: {said}", flush=True)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say it in one line, as every other mistake."""
-        raise ConfigError(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m runtime.link", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add, spec = parser.add_argument, LinkSpec()
@@ -208,6 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--jitter-ms", type=float, metavar="MS", help=f"mean addition to the round trip (default: {spec.jitter_ms:g})")
     add("--up-mbps", type=float, metavar="MBPS", help=f"10^6 bits a second to the target (default: {spec.up_mbps:g})")
     add("--down-mbps", type=float, metavar="MBPS", help=f"and from it (default: {spec.down_mbps:g})")
+    add("--trace", metavar="CSV", help="time_ms,up_mbps,down_mbps[,rtt_ms], repeated, instead of the fixed figures")
     add("--loss", type=float, default=0.0, metavar="SHARE", help="of 1448-byte segments (default: 0)")
     add_moments = partial(add, type=_moment, nargs="+", action="extend", default=[])
     add_moments("--outage", metavar="START_S:LENGTH_S", help="when to hold all bytes, connections stay")

@@ -7,27 +7,28 @@ import select
 import selectors
 import sys
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 from dsd_gym import luck
 from dsd_gym.config import ConfigError, build, to_dict
-from dsd_gym.network import Link
+from dsd_gym.network import make_link
+from dsd_gym.network.loss import SEGMENT_BYTES, TAIL_SEGMENTS, is_lost, segments, timeout_ms
 from dsd_gym.scenario import LinkSpec
 
-SEGMENT_BYTES = 1448  # of data in an Ethernet frame with TCP timestamps
 CHUNK_BYTES, CHUNK_MS = 65536, 5.0  # the most that one connection sends before another has its turn
 QUEUE_MS = 20.0  # of sending, read before its turn; the rest waits at the sender
 WINDOW_BYTES = 4 << 20  # the most on its way in one direction of one connection: a receive window
-TIMEOUT_MS = 200.0  # Linux's least retransmission timeout
 EARLY_MS = 0.1  # every timer is late by this much
-_LOSS = 100  # a kind of luck
 
 
 class Conditions:
     """A link's parameters and clock. They may be changed from any thread while bytes are on their way."""
 
-    def __init__(self, spec: LinkSpec, loss: float, seed: int) -> None:
-        self.link, self.loss, self.seed = Link(spec, seed, device=0), 0.0, seed
+    def __init__(self, spec: LinkSpec, loss: float | None, seed: int) -> None:
+        """Begin with the spec's loss where `loss` is None; its `queueing` is left out, as here all bytes queue."""
+        self.loss, self.seed = spec.loss, seed
+        self.link = make_link(replace(spec, queueing="none", loss=0.0), seed, device=0)
         self._started_s, self._resumes_ms = time.monotonic(), 0.0
         self.change(loss=loss)
 
@@ -40,7 +41,7 @@ class Conditions:
         if loss is not None and not 0.0 <= loss <= 1.0:
             raise ConfigError(f"link: loss: must be from 0 to 1, got {loss}")
         spec = build(LinkSpec, {**to_dict(self.link.spec), **numbers}, source="link")
-        self.link = Link(spec, self.seed, device=0)
+        self.link = make_link(spec, self.seed, device=0)
         self.loss = self.loss if loss is None else loss
 
     def cut(self, seconds: float) -> None:
@@ -58,19 +59,14 @@ class Conditions:
             await asyncio.sleep((wait_ms - EARLY_MS) / 1000.0)
 
     def leaves_ms(self, at_ms: float) -> float:
-        """Return when what is sent at a moment leaves: then, or at the end of the cut or of the regime's outage."""
-        at_ms = max(at_ms, self._resumes_ms)
-        while self.link.spec.regimes:
-            regime, ends_ms = self.link.regime(at_ms)
-            if not regime.outage:
-                break
-            at_ms = ends_ms
-        return at_ms
+        """Return when what is sent at a moment leaves: then, or at the end of the cut, an outage or a hand-over."""
+        return self.link.clear_ms(max(at_ms, self._resumes_ms))
 
     def retransmission_ms(self, behind_bytes: int) -> float:
-        """Return what a lost segment takes: one RTT more if three others follow it, else a timeout of two or 200 ms."""
-        rtt_ms = self.link.spec.rtt_ms
-        return rtt_ms if behind_bytes >= 3 * SEGMENT_BYTES else max(TIMEOUT_MS, 2.0 * rtt_ms)
+        """Return what a lost segment takes: one RTT more if three others follow it, else a timeout."""
+        spec = self.link.spec
+        fast = behind_bytes >= TAIL_SEGMENTS * SEGMENT_BYTES
+        return spec.rtt_ms if fast else timeout_ms(spec.rtt_ms, spec.retransmit_ms)
 
 
 class Direction:
@@ -78,13 +74,13 @@ class Direction:
 
     def __init__(self, conditions: Conditions, up: bool) -> None:
         self._conditions, self._up = conditions, up
-        self._free_ms, self._segments = 0.0, 0
+        self._free_ms, self._chunks = 0.0, 0
         self._turn = asyncio.Lock()  # it is fair
 
     def chunk_bytes(self) -> int:
         """Return how much to send in one go."""
-        spec = self._conditions.link.spec
-        bytes_a_ms = 125.0 * (spec.up_mbps if self._up else spec.down_mbps)
+        link = self._conditions.link
+        bytes_a_ms = 125.0 * (link.up_mbps if self._up else link.down_mbps)
         return int(min(CHUNK_BYTES, max(SEGMENT_BYTES, CHUNK_MS * bytes_a_ms)))
 
     async def send(self, size: int) -> float:
@@ -100,12 +96,9 @@ class Direction:
 
     def loses(self, size: int) -> bool:
         """Return whether any of the segments of `size` bytes is lost."""
-        first = self._segments
-        self._segments += -(-size // SEGMENT_BYTES)
-        if self._conditions.loss == 0.0:
-            return False
-        uniforms = luck.uniforms(self._conditions.seed, _LOSS, int(self._up), first, self._segments)
-        return bool((uniforms < self._conditions.loss).any())
+        self._chunks += 1
+        uniform = luck.uniform(self._conditions.seed, luck.LOSS, int(self._up), self._chunks)
+        return is_lost(uniform, self._conditions.loss, segments(size))
 
 
 class _Chunk(NamedTuple):

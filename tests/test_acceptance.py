@@ -12,7 +12,6 @@ from dsd_gym.acceptance import (
     PROFILES,
     accepted_run,
     constant_profile,
-    draw_tape,
     expected_tokens,
     with_sampling,
 )
@@ -43,7 +42,7 @@ def test_accepted_run_counts_true_flags_up_to_the_window(flags: list[bool], star
 
 @given(st.sampled_from(sorted(PROFILES)), st.integers(0, 2**40), st.integers(0, 2**20), st.integers(0, 90))
 def test_a_longer_tape_begins_with_the_shorter(name: str, seed: int, request_id: int, length: int) -> None:
-    short, long = (draw_tape(PROFILES[name], seed, request_id, n) for n in (length, 100))
+    short, long = (PROFILES[name].tape(seed, request_id, n) for n in (length, 100))
     assert short.accepted == long.accepted[:length]
     assert short.confidence == long.confidence[:length]
     assert all(0.0 <= value <= 1.0 for value in long.confidence)
@@ -51,13 +50,13 @@ def test_a_longer_tape_begins_with_the_shorter(name: str, seed: int, request_id:
 
 def test_tapes_differ_between_requests_and_seeds() -> None:
     keys = [(0, 0), (0, 1), (1, 0), (1, 1)]
-    tapes = [tuple(draw_tape(PROFILES["code"], *key, 200).accepted) for key in keys]
+    tapes = [tuple(PROFILES["code"].tape(*key, 200).accepted) for key in keys]
     assert len(set(tapes)) == 4
 
 
 def test_better_profiles_accept_whatever_worse_ones_do() -> None:
     profiles = [with_sampling(PROFILES["chat"], sampling) for sampling in ("greedy", "temperature_1")]
-    worse, better = (draw_tape(profile, 0, 0, 2000) for profile in profiles)
+    worse, better = (profile.tape(0, 0, 2000) for profile in profiles)
     assert all(b >= w for w, b in zip(worse.accepted, better.accepted, strict=True))
     assert sum(better.accepted) > sum(worse.accepted)
     assert all(b > w for w, b in zip(worse.confidence, better.confidence, strict=True))
@@ -76,7 +75,7 @@ def test_temperature_shift_is_the_measured_one() -> None:
 def test_constant_profile_commits_the_expected_tokens(a: float) -> None:
     profile = constant_profile(a)
     assert profile.mean_acceptance == pytest.approx(a, abs=1e-12)
-    flags = draw_tape(profile, 0, 0, 60_000).accepted
+    flags = profile.tape(0, 0, 60_000).accepted
     assert np.mean(flags) == pytest.approx(a, abs=4.0 * math.sqrt(a * (1.0 - a) / len(flags)))
     for window in (1, 4, 8):
         start = rounds = 0
@@ -89,7 +88,7 @@ def test_constant_profile_commits_the_expected_tokens(a: float) -> None:
 def test_constant_profile_reaches_never_and_always() -> None:
     for a in (0.0, 1.0):
         assert constant_profile(a).mean_acceptance == pytest.approx(a)
-        tape = draw_tape(constant_profile(a), 0, 0, 5000)
+        tape = constant_profile(a).tape(0, 0, 5000)
         assert set(tape.accepted) == {a == 1.0}
         assert set(tape.confidence) == {a}
     with pytest.raises(ValueError, match=r"1\.5"):
@@ -98,7 +97,7 @@ def test_constant_profile_reaches_never_and_always() -> None:
 
 @pytest.mark.parametrize("name", sorted(PROFILES))
 def test_mean_acceptance_is_that_of_positions(name: str) -> None:
-    tapes = [draw_tape(PROFILES[name], 2, request, 100).accepted for request in range(1500)]
+    tapes = [PROFILES[name].tape(2, request, 100).accepted for request in range(1500)]
     assert PROFILES[name].mean_acceptance == pytest.approx(np.mean(tapes), abs=0.015)
 
 

@@ -156,3 +156,23 @@ def test_a_step_before_reset_or_after_the_end_is_refused() -> None:
     rollout(env, 0)
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step(np.int64(1))
+
+
+def test_a_second_dimension_chooses_the_stop_threshold() -> None:
+    env = gymnasium.make(ENV_ID, scenario=SMALL, stop_thresholds=(0.0, 1.0))
+    assert env.action_space == gymnasium.spaces.MultiDiscrete([13, 2])
+    drafted: dict[int, set[int]] = {0: set(), 1: set()}
+    for threshold in drafted:
+        env.reset(seed=0)
+        over = False
+        while not over:
+            _, _, terminated, truncated, info = env.step(np.array([6, threshold]))
+            over = terminated or truncated
+            drafted[threshold] |= {round.drafted for round in info["rounds"]}
+    assert drafted == {0: {6}, 1: {1}}  # no confidence reaches 1
+
+
+@pytest.mark.parametrize("thresholds", [(), (0.5, 1.5)])
+def test_thresholds_outside_0_to_1_are_refused(thresholds: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigError, match="stop_thresholds must be numbers from 0 to 1"):
+        gymnasium.make(ENV_ID, scenario=SMALL, stop_thresholds=thresholds)

@@ -20,7 +20,7 @@ from runtime_rig import (
     text,
 )
 
-from dsd_gym.records import Round
+from dsd_gym.records import Decision, Round
 from runtime.edge.device import LARGE_BYTES, Uplink
 from runtime.edge.draft import DraftState, Guess
 from runtime.messages import Sampling
@@ -118,6 +118,20 @@ def test_a_window_ends_with_a_guessed_end_token_and_the_text_with_a_committed_on
         assert asyncio.run(run(spec, True))[0] == expected(PROMPTS[1])
     rounds = asyncio.run(run("static:16", False))[1]
     assert any(round.drafted < min(round.window, TOKENS - cut) for round in rounds)
+
+
+def test_drafting_stops_where_the_product_of_confidences_falls_under_the_threshold() -> None:
+    """At 1 only a sure guess goes on; the text is the target's own for every threshold."""
+
+    async def run(threshold: float) -> list[int]:
+        async with edge_with(Script(Decision(6, threshold))) as edge:
+            progress = await collect(edge, PROMPTS[1])
+            assert text(progress) == expected(PROMPTS[1]) and edge.fallbacks == 0
+            return [round.drafted for round in rounds_of(progress)][:-1]
+
+    never, some, always = (asyncio.run(run(threshold)) for threshold in (0.0, 0.3, 1.0))
+    assert set(never[:-1]) == {6} and set(always) == {1}
+    assert len(set(some)) > 1
 
 
 def test_observations_are_measured() -> None:

@@ -120,7 +120,7 @@ def test_a_generator_that_is_closed_early_frees_the_target() -> None:
 
 
 WINDOWS: list[Any] = [17, -1, math.nan, 2.5, None, "4"]
-NONSENSE = [ValueError("no idea"), None, 4.0, Decision(3, 0.4), *map(Decision, WINDOWS)]
+NONSENSE = [ValueError("no idea"), None, 4.0, Decision(3, 1.4), *map(Decision, WINDOWS)]
 
 
 @pytest.mark.parametrize("answer", NONSENSE, ids=repr)

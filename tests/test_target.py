@@ -2,57 +2,7 @@
 
 from __future__ import annotations
 
-import simpy
-
-from dsd_gym.acceptance import Tape
-from dsd_gym.hardware import TargetHardware
-from dsd_gym.messages import Inbox, call_later
-from dsd_gym.network import Link
-from dsd_gym.observation import StreamView
-from dsd_gym.request import Device, Request
-from dsd_gym.scenario import LinkSpec, Messages, TargetClass
-from dsd_gym.target import TargetServer, Verdict
-from dsd_gym.target.batch import CloudDraft
-from dsd_gym.workload import Arrival
-
-FREE = Messages(prompt_token_bytes=0, header_bytes=0, committed_token_bytes=0)
-# Powers of two, so that times are exact. A pass: 2 + n/8 + max(4, n/4) + 1/2 + B/4 + C/1024.
-_COSTS = (2.0, 0.125, 4.0, 0.25, 0.5, 0.25, 2.0**-10, 1.0, 2.0**-6, 2.0**-16)
-ROW = TargetHardware("bench", "model", 1, *_COSTS, 1, 1, 1.0, 10**6, "assumed")
-
-
-class Bench:
-    """One target, requests put in by hand, and what they were sent: (ms, verdict) by stream."""
-
-    def __init__(self, chunk_tokens: int = 1, draft_window: int = 0, **target: int) -> None:
-        self.env = simpy.Environment()
-        draft = CloudDraft(ROW, draft_window) if draft_window else None
-        self.target = TargetServer(self.env, TargetClass(**target), ROW, FREE, chunk_tokens, draft)  # type: ignore[arg-type]
-        self.sent: dict[int, list[tuple[float, Verdict]]] = {}
-
-    def request(
-        self, stream: int, prompt: int = 1024, output: int = 1000, accept: bool = True, prefilled: bool = True
-    ) -> Request:
-        device = Device(stream, 0, 1.0, 0.0, Link(LinkSpec(rtt_ms=0, jitter_ms=0), 0, stream))
-        tape, view = Tape([accept] * (output + 16), [0.5] * (output + 16)), StreamView(device.estimate, 1.0, 0.0)
-        arrival = Arrival(stream, 0.0, prompt, output, stream)
-        request = Request(arrival, device, self.target, tape, Inbox(self.env), view)
-        if prefilled:
-            request.prefilled, request.verified = prompt, 1
-        self.target.live += 1
-        self.env.process(self._listen(request))
-        return request
-
-    def _listen(self, request: Request):  # type: ignore[no-untyped-def]
-        while True:
-            verdict = yield request.inbox.receive()
-            self.sent.setdefault(request.arrival.stream, []).append((self.env.now, verdict))
-
-    def at(self, ms: float, action, *arguments) -> None:  # type: ignore[no-untyped-def]
-        call_later(self.env, ms, lambda: action(*arguments))
-
-    def ends(self) -> list[float]:
-        return [end for _, end, _ in self.target.log]
+from target_bench import Bench
 
 
 def test_one_window_takes_the_pass_of_its_tokens_and_context() -> None:
@@ -101,7 +51,7 @@ def test_no_iteration_exceeds_the_token_budget_or_max_sequences() -> None:
         bench.at(1.0, bench.target.decode, bench.request(100 + stream, output=20))
         bench.at(2.0, bench.target.admit, bench.request(200 + stream, prompt=150, output=1, prefilled=False))
     bench.env.run(20_000.0)
-    assert max(tokens for _, _, tokens in bench.target.log) <= 64
+    assert max(bench.tokens()) <= 64
     assert max(v.report.batch_size for sent in bench.sent.values() for _, v in sent) <= 6
     assert len(bench.sent) == 60 and bench.target.live == 20  # the windows' streams have more to come
 
@@ -112,7 +62,7 @@ def test_prefill_chunks_fill_what_windows_and_decoding_leave() -> None:
     bench.at(0.0, bench.target.verify, bench.request(1), 8)
     bench.at(0.0, bench.target.admit, bench.request(2, prompt=200, output=5, prefilled=False))
     bench.env.run(200.0)
-    assert [tokens for _, _, tokens in bench.target.log[:4]] == [100, 100, 12, 1]  # 90 + 99 + 11 = 200 of the prompt
+    assert bench.tokens()[:4] == [100, 100, 12, 1]  # 90 + 99 + 11 = 200 of the prompt
     expected_ms = 2 + 12.5 + 25 + 0.5 + 2 * 0.25 + 2 * 1025 / 1024 + 1 + 90 / 64 + 90 * 90 / 65536
     assert bench.ends()[0] == expected_ms
     assert bench.sent[2][0][0] == bench.ends()[2]
@@ -177,7 +127,7 @@ def test_decoding_goes_on_until_the_stop_and_ends_with_the_iteration_in_progress
     bench.at(5.5 * pass_ms, bench.target.stop, request)
     bench.env.run(1000.0)
     assert [(v.tokens, v.final) for _, v in bench.sent[0]] == [(4, False), (2, True)]
-    assert len(bench.target.log) == 6 and request.verified == 7
+    assert len(bench.passes) == 6 and request.verified == 7
 
 
 def test_co_located_draft_commits_more_an_iteration_and_takes_longer() -> None:
@@ -190,3 +140,39 @@ def test_co_located_draft_commits_more_an_iteration_and_takes_longer() -> None:
     assert [v.tokens for _, v in runs[3].sent[0]] == [4] * 10 and len(runs[0].sent[0]) == 40
     first = {window: bench.ends()[0] for window, bench in runs.items()}
     assert first[3] == first[0] + 3 / 8 + 3 * first[0]  # three more tokens in the pass, three draft steps
+
+
+def test_load_tells_what_waits_and_what_is_held() -> None:
+    bench = Bench(kv_tokens=2000, max_batch_tokens=100)
+    first, second = (bench.request(stream, prompt=900, output=100, prefilled=False) for stream in (0, 1))
+    third = bench.request(2, prompt=500, output=100, prefilled=False)
+    assert bench.target.load() == (0, 0, 0, 3, 0.0, bench.target.one_token_iteration_ms, 0, 0.0)
+    for request in (first, second, third):
+        bench.at(0.0, bench.target.admit, request)
+    bench.at(45.0, bench.target.verify, bench.request(3), 4)
+    bench.env.run(50.0)
+    load = bench.target.load()  # one pass is over, one under way; the window waits, the third prompt finds no memory
+    assert (load.waiting_requests, load.waiting_windows, load.live_requests) == (1, 1, 4)
+    assert load.waiting_prompt_tokens == 900 - 100 + 900 + 500 and load.kv_share == 1.0
+    assert (load.ended_ms, load.batch_size) == (bench.passes[0][1], 1)
+    assert load.iteration_ms == bench.passes[0][1] - bench.passes[0][0]
+
+
+def test_host_time_is_added_to_each_pass() -> None:
+    ends = {}
+    for host_ms in (0.0, 8.0):
+        bench = Bench(host_ms=host_ms)
+        bench.at(0.0, bench.target.decode, bench.request(0, output=21))
+        bench.env.run(2000.0)
+        ends[host_ms] = bench.ends()
+    assert [b - a for a, b in zip(ends[0.0], ends[8.0], strict=True)] == [8.0 * at for at in range(1, 21)]
+    assert bench.sent[0][0][1].report.one_token_iteration_ms == 2 + 0.125 + 4 + 0.5 + 0.25 + 8.0
+
+
+def test_a_target_is_never_idle_while_work_that_fits_is_queued() -> None:
+    bench = Bench(max_batch_tokens=64, max_sequences=4)
+    for stream in range(12):
+        bench.live(bench.request(stream, prompt=90, output=40, prefilled=False, listen=False), 0.0, (3, 0, 7), 0.0)
+    bench.env.run(60_000.0)
+    starts, ends = [start_ms for start_ms, *_ in bench.passes], bench.ends()
+    assert bench.target.live == 0 and starts[1:] == ends[:-1]  # twelve edges that draft in no time leave no gap

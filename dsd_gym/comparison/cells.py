@@ -112,7 +112,7 @@ class CellCache:
 def simulator_hash() -> str:
     """Return a digest of the package's version and source and of the hardware figures."""
     root = Path(dsd_gym.__file__).parent
-    simulated = [file for file in root.rglob("*.py") if file.parent.name != "comparison"]
+    simulated = [file for file in root.rglob("*.py") if "comparison" not in file.relative_to(root).parts]
     files = [*sorted(simulated), Path(__file__), HARDWARE_FILE]
     digest = hashlib.sha256(dsd_gym.__version__.encode())
     for file in files:

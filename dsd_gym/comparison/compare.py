@@ -17,8 +17,9 @@ from dsd_gym import __version__
 from dsd_gym.comparison.cells import Cell, CellCache, MakeController, run
 from dsd_gym.comparison.evaluation import SCORE_METRIC, Evaluation, Row, WindowMap
 from dsd_gym.comparison.parallel import cpu_count, run_all
+from dsd_gym.comparison.versions import versions
 from dsd_gym.comparison.window_map import window_maps
-from dsd_gym.config import ConfigError
+from dsd_gym.config import ConfigError, to_dict
 from dsd_gym.scenario import Scenario
 
 STATIC_BEST = "static:best"
@@ -36,6 +37,7 @@ def compare(
     *,
     reference: str | None = None,
     jobs: int | None = None,
+    ray_address: str | None = None,
     max_requests: int | None = None,
     cache_folder: Path | None = None,
     map_controllers: Sequence[str] = (),
@@ -50,6 +52,7 @@ def compare(
         reference: what differences are taken against, run too if `controllers` lacks it; None is `static:4`
             if that is among them, else the first.
         jobs: processes; None is one for each processor.
+        ray_address: of a Ray cluster that does the work instead; see `ray_workers`.
         max_requests: cap on the requests of each cell, the same for all controllers.
         cache_folder: where rows of fixed windows are kept from run to run; None keeps none.
         map_controllers: those whose windows are mapped over RTT x acceptance.
@@ -67,7 +70,7 @@ def compare(
         for spec in _to_run(controllers, scenario)
         for seed in seeds
     }
-    rows = _run(cells, jobs or cpu_count(), CellCache(cache_folder), progress or _silent)
+    rows = _run(cells, jobs or cpu_count(), ray_address, CellCache(cache_folder), progress or _silent)
     return Evaluation(
         command,
         __version__,
@@ -76,6 +79,8 @@ def compare(
         tuple(_chosen(rows, scenarios, controllers, seeds)),
         max_requests,
         _maps(map_controllers, scenarios, make_controller),
+        {scenario.name: to_dict(scenario) for scenario in scenarios},
+        versions(),
     )
 
 
@@ -122,11 +127,13 @@ def _sweep(scenario: Scenario) -> list[str]:
     return [f"static:{window}" for window in range(scenario.max_window + 1)]
 
 
-def _run(cells: dict[Key, Cell], jobs: int, cache: CellCache, progress: Progress) -> dict[Key, Row]:
+def _run(
+    cells: dict[Key, Cell], jobs: int, ray_address: str | None, cache: CellCache, progress: Progress
+) -> dict[Key, Row]:
     rows = {key: row for key, cell in cells.items() if (row := cache.get(cell)) is not None}
     missing = [(key, cell) for key, cell in cells.items() if key not in rows]
     progress(len(rows), len(cells))
-    for index, row in run_all(run, [cell for _, cell in missing], jobs):
+    for index, row in run_all(run, [cell for _, cell in missing], jobs, ray_address):
         key, cell = missing[index]
         rows[key] = row
         cache.put(cell, row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -84,6 +84,10 @@ class Evaluation:
     max_requests: int | None = None
     """The cap on the requests of a cell; None where the scenarios' own horizons are all."""
     window_maps: tuple[WindowMap, ...] = ()
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The resolved config of each scenario as plain data, which an older or newer `Scenario` need not understand."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of Python and the packages that the figures rest on."""
 
     @cached_property
     def controllers(self) -> list[str]:

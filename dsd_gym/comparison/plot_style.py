@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +20,37 @@ if TYPE_CHECKING:
 # Okabe and Ito (2008), colours that the colour-blind can tell apart, and a dark red; markers tell them apart in grey.
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#A00000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES = ("-", "--", ":")
+
+
+class Style(NamedTuple):
+    """How one controller is drawn, in every picture."""
+
+    colour: str
+    marker: str
+    line: str
+
+
+@dataclass(frozen=True)
+class Form:
+    """How wide a picture is, in inches, and whether it carries its own title."""
+
+    width: float = 9.0
+    titled: bool = True
+
+
+def style(index: int) -> Style:
+    """Return the style of the `index`-th controller; those that share a colour differ in marker and line."""
+    lap = index // len(COLOURS)
+    return Style(COLOURS[index % len(COLOURS)], MARKERS[(index + lap) % len(MARKERS)], LINES[lap % len(LINES)])
+
+
+def plain_text(**settings: Any) -> AbstractContextManager[None]:
+    """Draw names as they are: a `$` of a name begins no formula. `settings` are more of matplotlib's."""
+    from matplotlib import rc_context
+
+    parameters: dict[Any, Any] = {"text.parse_math": False, **settings}
+    return rc_context(parameters)
 
 
 def make_grid(
@@ -32,26 +65,30 @@ def make_grid(
 
 
 def legend(figure: Figure, axes: Axes, columns: int) -> None:
-    """Put the legend of one panel below all of them."""
+    """Put the legend of one panel below all of them, in fewer columns where the names are long."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+        characters = max(map(len, labels)) + 6
+        fitting = int(figure.get_figwidth() * 13.0 / characters)  # at 10 points an inch holds some 13
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=max(1, min(columns, fitting)), frameon=False
+        )
 
 
-def ratio_ticks(axes: Axes) -> None:
-    """Mark a logarithmic axis of ratios by the difference in %."""
+def ratio_ticks(axes: Axes, most: int = 12) -> None:
+    """Mark a logarithmic axis of ratios by the difference in %, at `most` places or so."""
     from matplotlib.ticker import NullLocator
 
     low, high = axes.get_xlim()
-    ticks = spaced_percents(low, high)
+    ticks = spaced_percents(low, high, most)
     labels = [f"{tick:+d} %" if tick else "0 %" for tick in ticks]
     axes.set_xticks([1.0 + tick / 100.0 for tick in ticks], labels)
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def spaced_percents(low: float, high: float) -> list[int]:
-    """Return differences in %, from 0 outwards, a twelfth of the axis from `low` to `high` or more apart."""
-    gap = math.log(high / low) / 12.0
+def spaced_percents(low: float, high: float, most: int = 12) -> list[int]:
+    """Return differences in %, from 0 outwards, a `most`-th of the axis from `low` to `high` or more apart."""
+    gap = math.log(high / low) / most
     kept = [0]
     for way in (range(-1, -100, -1), (*range(1, 101), *range(125, 1000, 25), *range(1000, 100_000, 500))):
         last = 0.0
@@ -69,11 +106,11 @@ def _step(tick: int, gap: float) -> int:
     return next((step for step in (1, 2, 5, 10, 25, 50, 100, 500) if step >= wide / 2.0), 1000)
 
 
-def plain_ticks(axes: Axes) -> None:
+def plain_ticks(axes: Axes, within_decade: tuple[float, ...] = (1.0, 2.0, 5.0)) -> None:
     """Label a logarithmic axis 2, 5, 10 instead of powers."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_locator(LogLocator(subs=within_decade))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +12,15 @@ import numpy as np
 
 from dsd_gym.comparison.evaluation import OVERALL, Evaluation, WindowMap
 from dsd_gym.comparison.plot_style import (
-    COLOURS,
-    MARKERS,
+    Form,
+    Style,
     legend,
     make_grid,
+    plain_text,
     plain_ticks,
     ratio_ticks,
     save,
+    style,
     window_colours,
 )
 from dsd_gym.comparison.series import BIN_MS
@@ -25,9 +28,12 @@ from dsd_gym.comparison.statistics import MIN_SEEDS
 from dsd_gym.comparison.tables import short_names
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SHOWN_OVER_TIME = ("flash_crowd", "mobile_4g")
+PNG = Form()
+SHARES = 201
 
 
 def draw_all(evaluation: Evaluation, folder: Path) -> list[Path]:
@@ -41,14 +47,15 @@ def draw_all(evaluation: Evaluation, folder: Path) -> list[Path]:
         )  # type: ignore[misc]
     if evaluation.window_maps:
         pictures["window_map"] = lambda: window_map(evaluation.window_maps)
-    return [save(draw(), folder / f"{name}.png") for name, draw in pictures.items()]
+    with plain_text():
+        return [save(draw(), folder / f"{name}.png") for name, draw in pictures.items()]
 
 
-def relative_latency(evaluation: Evaluation) -> Figure:
+def relative_latency(evaluation: Evaluation, form: Form = PNG) -> Figure:
     """Draw each controller's normalised latency over the reference's, by scenario, with intervals."""
     scenarios = [name for name, score in evaluation.scores.items() if score == "latency"] + [OVERALL]
     controllers = [spec for spec in evaluation.controllers if spec != evaluation.reference]
-    figure, (axes,) = make_grid(1, 1, 9.0, 1.6 + len(scenarios) * (0.3 + 0.13 * len(controllers)))
+    figure, (axes,) = make_grid(1, 1, form.width, 1.6 + len(scenarios) * (0.3 + 0.13 * len(controllers)))
     names, styles = short_names(evaluation.controllers), _styles(evaluation)
     step = 0.8 / max(len(controllers), 1)
     for place, spec in enumerate(controllers):
@@ -57,22 +64,22 @@ def relative_latency(evaluation: Evaluation) -> Figure:
         bounds = np.array([[ratio.low, ratio.high] for ratio in ratios])
         spread = np.nan_to_num(np.abs(bounds.T - centre))
         at = np.arange(len(scenarios)) - 0.4 + (place + 0.5) * step
-        colour, marker = styles[spec]
+        colour, marker, _ = styles[spec]
         axes.errorbar(
             centre, at, xerr=spread, fmt=marker, color=colour, markersize=5, capsize=2, label=names[spec]
         )
     reference = names[evaluation.reference]
-    axes.axvline(1.0, color=styles[evaluation.reference][0], linewidth=1)
+    axes.axvline(1.0, color=styles[evaluation.reference].colour, linewidth=1)
     axes.set_xscale("log")
-    ratio_ticks(axes)
+    ratio_ticks(axes, round(1.3 * form.width))
     for row in range(len(scenarios)):
         axes.axhspan(row - 0.5, row + 0.5, color="#F2F2F2" if row % 2 == 0 else "white", zorder=0)
-    axes.set(
-        ylim=(len(scenarios) - 0.5, -0.5), xlabel=f"normalised latency / that of {reference} (less is better)"
-    )
-    axes.set_yticks(range(len(scenarios)), scenarios)
+    label = f"normalised latency against {reference}\n(less is better)"
+    axes.set(ylim=(len(scenarios) - 0.5, -0.5), xlabel=label)
+    axes.set_yticks(range(len(scenarios)), [textwrap.fill(name, 18) for name in scenarios])
     axes.get_yticklabels()[-1].set_fontweight("bold")
-    figure.suptitle(f"Normalised latency against {reference}\n{_caption(evaluation, intervals=True)}")
+    if form.titled:
+        figure.suptitle(f"Normalised latency against {reference}\n{_caption(evaluation, intervals=True)}")
     legend(figure, axes, 4)
     return figure
 
@@ -83,18 +90,9 @@ def tpot_distribution(evaluation: Evaluation) -> Figure:
     columns = min(len(scenarios), 4)
     rows = math.ceil(len(scenarios) / columns)
     figure, grid = make_grid(rows, columns, 3.2 * columns + 0.5, 2.6 * rows + 1.0, sharey=True)
-    names, styles = short_names(evaluation.controllers), _styles(evaluation)
     for axes, scenario in zip(grid, scenarios, strict=False):
-        for spec in evaluation.controllers:
-            found = [
-                row.tpot_quantiles_ms for row in evaluation.cell(scenario, spec) if row.tpot_quantiles_ms
-            ]
-            if found:
-                pooled = np.sort(np.concatenate(found))
-                shares = np.linspace(0.0, 1.0, len(pooled))
-                axes.plot(pooled, shares, color=styles[spec][0], linewidth=1.3, label=names[spec])
-        axes.set(title=scenario, xscale="log", xlabel="TPOT (ms per token)")
-        plain_ticks(axes)
+        tpot_panel(axes, evaluation, scenario)
+        axes.set_title(scenario)
     for axes in grid[::columns]:
         axes.set_ylabel("share of requests")
     for axes in grid[len(scenarios) :]:
@@ -104,7 +102,20 @@ def tpot_distribution(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def over_time(evaluation: Evaluation, scenario: str) -> Figure:
+def tpot_panel(axes: Axes, evaluation: Evaluation, scenario: str) -> None:
+    """Draw the share of one scenario's requests below each TPOT, pooled over seeds."""
+    names, styles = short_names(evaluation.controllers), _styles(evaluation)
+    shares = np.linspace(0.0, 1.0, SHARES)
+    for spec in evaluation.controllers:
+        found = [row.tpot_quantiles_ms for row in evaluation.cell(scenario, spec) if row.tpot_quantiles_ms]
+        if found:
+            pooled, look = np.quantile(np.concatenate(found), shares), styles[spec]
+            axes.plot(pooled, shares, look.line, color=look.colour, linewidth=1.3, label=names[spec])
+    axes.set(xscale="log", xlabel="TPOT (ms per token)")
+    plain_ticks(axes)
+
+
+def over_time(evaluation: Evaluation, scenario: str, form: Form = PNG) -> Figure:
     """Draw the window beside cloud share, round trip and load along one scenario's first seed."""
     panels = {
         "window": "mean window\n(edge rounds)",
@@ -112,34 +123,34 @@ def over_time(evaluation: Evaluation, scenario: str) -> Figure:
         "rtt_ms": "round trip (ms)",
         "live_requests": "requests\nin the system",
     }
-    figure, grid = make_grid(len(panels), 1, 9.0, 8.0, sharex=True)
+    figure, grid = make_grid(len(panels), 1, form.width, min(8.0, 1.4 * form.width), sharex=True)
     names, styles = short_names(evaluation.controllers), _styles(evaluation)
-    for spec in _adaptive(evaluation.controllers):
-        series = evaluation.cell(scenario, spec)[0].series or {}
+    for spec in adaptive(evaluation.controllers) or evaluation.controllers:
+        series, look = evaluation.cell(scenario, spec)[0].series or {}, styles[spec]
         for axes, name in zip(grid, panels, strict=True):
             values = [math.nan if value is None else value for value in series.get(name, ())]
             seconds = (np.arange(len(values)) + 0.5) * BIN_MS / 1000.0
-            axes.plot(seconds, values, color=styles[spec][0], linewidth=1.2, label=names[spec])
+            axes.plot(seconds, values, look.line, color=look.colour, linewidth=1.2, label=names[spec])
     for axes, label in zip(grid, panels.values(), strict=True):
         axes.set_ylabel(label)
         axes.set_ylim(0.0, 1.08 * axes.get_ylim()[1])
         axes.grid(color="#E5E5E5", linewidth=0.6)
     grid[-1].set_xlabel("time (s)")
     legend(figure, grid[0], 4)
-    figure.suptitle(
-        f"{scenario}: the window beside link and load (seed {min(evaluation.seeds)}, means of 1 s)"
-    )
+    if form.titled:
+        figure.suptitle(
+            f"{scenario}: the window beside link and load (seed {min(evaluation.seeds)}, means of 1 s)"
+        )
     return figure
 
 
-def window_map(maps: Sequence[WindowMap]) -> Figure:
+def window_map(maps: Sequence[WindowMap], form: Form | None = None) -> Figure:
     """Draw the window over round trip x acceptance: a row a controller, a column a load."""
     controllers = list(dict.fromkeys(found.controller for found in maps))
     loads = list(dict.fromkeys(found.batch_size for found in maps))
     names = short_names(controllers)
-    figure, grid = make_grid(
-        len(controllers), len(loads), 3.4 * len(loads) + 1.0, 2.9 * len(controllers) + 0.8
-    )
+    form = form or Form(3.4 * len(loads) + 1.0)
+    figure, grid = make_grid(len(controllers), len(loads), form.width, 2.9 * len(controllers) + 0.8)
     limit = max(found.max_window for found in maps)
     for found in maps:
         row, column = controllers.index(found.controller), loads.index(found.batch_size)
@@ -152,38 +163,37 @@ def window_map(maps: Sequence[WindowMap]) -> Figure:
             vmin=-0.5,
             vmax=limit + 0.5,
             shading="nearest",
+            rasterized=True,
         )
         axes.set(xscale="log", title=f"{names[found.controller]}, batch of {found.batch_size}")
-        plain_ticks(axes)
+        plain_ticks(axes, (1.0, 3.0))
         if row == len(controllers) - 1:
             axes.set_xlabel("round trip (ms)")
         if column == 0:
             axes.set_ylabel("acceptance estimate")
     bar = figure.colorbar(mesh, ax=list(grid), label="window (tokens); 0: the cloud decodes")
     bar.set_ticks(range(0, limit + 1, 2))
-    figure.suptitle(f"Window chosen over round trip and acceptance, target {maps[0].target}")
+    if form.titled:
+        figure.suptitle(f"Window chosen over round trip and acceptance, target {maps[0].target}")
     return figure
 
 
 def _to_show_over_time(evaluation: Evaluation) -> list[str]:
     """Return the scenarios in which most changes, of those that are there; else the first."""
-    if not _adaptive(evaluation.controllers):
+    if not adaptive(evaluation.controllers):
         return []
     return [name for name in SHOWN_OVER_TIME if name in evaluation.scores] or list(evaluation.scores)[:1]
 
 
-def _adaptive(controllers: Sequence[str]) -> list[str]:
+def adaptive(controllers: Sequence[str]) -> list[str]:
     """Return AWC and policies; without any, whatever is not a fixed window."""
     moving = [spec for spec in controllers if not spec.startswith("static:")]
     return [spec for spec in moving if spec == "awc" or spec.endswith(".safetensors")] or moving
 
 
-def _styles(evaluation: Evaluation) -> dict[str, tuple[str, str]]:
-    """Return the colour and marker of each controller, the same in every picture."""
-    return {
-        spec: (COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
-        for index, spec in enumerate(evaluation.controllers)
-    }
+def _styles(evaluation: Evaluation) -> dict[str, Style]:
+    """Return how each controller is drawn, the same in every picture."""
+    return {spec: style(index) for index, spec in enumerate(evaluation.controllers)}
 
 
 def _caption(evaluation: Evaluation, intervals: bool = False) -> str:

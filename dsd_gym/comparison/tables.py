@@ -18,21 +18,21 @@ Cell = list[str]
 def text_table(evaluation: Evaluation) -> str:
     """Return the tables and what they mean, at most 120 columns wide; more controllers make more blocks."""
     parts = []
-    for score in _scores_of(evaluation):
-        parts.append(textwrap.fill(_heading(evaluation, score), WIDTH))
+    for score in scores_of(evaluation):
+        parts.append(textwrap.fill(heading(evaluation, score), WIDTH))
         parts += _blocks(_grid(evaluation, score))
-    return "\n\n".join([*parts, *_notes(evaluation)]) + "\n"
+    return "\n\n".join([*parts, "\n".join(notes(evaluation))]) + "\n"
 
 
 def markdown_table(evaluation: Evaluation) -> str:
     """Return the same as Markdown, one line a scenario."""
     parts = []
-    for score in _scores_of(evaluation):
+    for score in scores_of(evaluation):
         head, *body = [[" ".join(cell) for cell in row] for row in _grid(evaluation, score)]
         rule = ["---", *["--:"] * (len(head) - 1)]
         lines = ["| " + " | ".join(row) + " |" for row in [head, rule, *body]]
-        parts.append(_heading(evaluation, score) + "\n\n" + "\n".join(lines))
-    return "\n\n".join([*parts, *_notes(evaluation)]) + "\n"
+        parts.append(heading(evaluation, score) + "\n\n" + "\n".join(lines))
+    return "\n\n".join([*parts, "\n".join(notes(evaluation))]) + "\n"
 
 
 def short_names(controllers: Sequence[str]) -> dict[str, str]:
@@ -43,12 +43,13 @@ def short_names(controllers: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _scores_of(evaluation: Evaluation) -> list[Score]:
+def scores_of(evaluation: Evaluation) -> list[Score]:
     """Return the kinds of score that occur, latency first."""
     return [score for score in ("latency", "throughput") if score in evaluation.scores.values()]
 
 
-def _heading(evaluation: Evaluation, score: Score) -> str:
+def heading(evaluation: Evaluation, score: Score) -> str:
+    """Return what the table of one kind of score shows."""
     what = {
         "latency": "Normalised latency (ms per output token; less is better)",
         "throughput": "Throughput (tokens/s) and goodput (requests/s within both SLOs); more is better",
@@ -80,9 +81,9 @@ def _totals(evaluation: Evaluation, scenarios: list[str], controller: str) -> st
 
 def _cell(evaluation: Evaluation, scenario: str, controller: str) -> Cell:
     summary = evaluation.summaries[scenario, controller]
-    cell = [_figure(summary.mean)]
+    cell = [three_digits(summary.mean)]
     if summary.metric == "throughput_tokens_s":
-        cell.append(f"{_figure(evaluation.mean(scenario, controller, 'goodput_requests_s'))} req/s")
+        cell.append(f"{three_digits(evaluation.mean(scenario, controller, 'goodput_requests_s'))} req/s")
     if summary.window is not None:
         cell[0] += f" (k={summary.window})"
     if controller != evaluation.reference:
@@ -90,7 +91,7 @@ def _cell(evaluation: Evaluation, scenario: str, controller: str) -> Cell:
     return cell + (_left_behind(summary) if scenario != OVERALL else [])
 
 
-def _figure(value: float) -> str:
+def three_digits(value: float) -> str:
     """Return three digits or all before the point: 1234, 123, 12.3, 1.23."""
     if math.isnan(value):
         return "-"
@@ -99,15 +100,16 @@ def _figure(value: float) -> str:
 
 def _difference(ratio: Ratio) -> Cell:
     """Return `-5.2 %` and `[-6.1, -4.3]`, the interval where there is one."""
-    lines = [f"{_percent(ratio.estimate)} %"]
-    return lines if math.isnan(ratio.low) else [*lines, f"[{_percent(ratio.low)},{_percent(ratio.high)}]"]
+    lines = [f"{percent(ratio.estimate)} %"]
+    return lines if math.isnan(ratio.low) else [*lines, f"[{percent(ratio.low)},{percent(ratio.high)}]"]
 
 
-def _percent(ratio: float) -> str:
+def percent(ratio: float) -> str:
+    """Return a ratio's difference from 1 in percent, with its sign: -12.3, +0.4, +150."""
     if math.isnan(ratio):
         return "-"
-    percent = 100.0 * (ratio - 1.0)
-    return f"{percent:+.0f}" if abs(percent) >= 99.95 else f"{percent:+.1f}"
+    change = 100.0 * (ratio - 1.0)
+    return f"{change:+.0f}" if abs(change) >= 99.95 else f"{change:+.1f}"
 
 
 def _left_behind(summary: Summary) -> Cell:
@@ -143,18 +145,18 @@ def _block(grid: list[list[Cell]], widths: list[int], columns: list[int]) -> str
     return "\n".join(lines)
 
 
-def _notes(evaluation: Evaluation) -> list[str]:
-    """Return what a reader must know to take the figures for what they are."""
-    return ["\n".join([_interval_note(evaluation), *_sweep_note(evaluation), _size_note(evaluation)])]
+def notes(evaluation: Evaluation) -> list[str]:
+    """Return, in lines, what a reader must know to take the figures for what they are."""
+    return [*_interval_note(evaluation), *_sweep_note(evaluation), *_size_note(evaluation)]
 
 
-def _interval_note(evaluation: Evaluation) -> str:
+def _interval_note(evaluation: Evaluation) -> list[str]:
     pairing = (
         "Every controller meets the same luck; differences are paired by seed (geometric mean of ratios)."
     )
     if len(evaluation.seeds) < MIN_SEEDS:
-        return f"{pairing}\nFewer than {MIN_SEEDS} seeds allow no interval."
-    return f"{pairing}\nBrackets: 95 % bootstrap intervals over seeds, {BOOTSTRAPS:,} resamples."
+        return [pairing, f"Fewer than {MIN_SEEDS} seeds allow no interval."]
+    return [pairing, f"Brackets: 95 % bootstrap intervals over seeds, {BOOTSTRAPS:,} resamples."]
 
 
 def _sweep_note(evaluation: Evaluation) -> list[str]:
@@ -163,14 +165,15 @@ def _sweep_note(evaluation: Evaluation) -> list[str]:
     return ["static:best: the best fixed window k in hindsight, found by a sweep on the same seeds."]
 
 
-def _size_note(evaluation: Evaluation) -> str:
+def _size_note(evaluation: Evaluation) -> list[str]:
     scored = [
         evaluation.summaries[scenario, evaluation.reference].scored_requests for scenario in evaluation.scores
     ]
     cap = evaluation.max_requests
     capped = f"at most {cap:,} requests a cell" if cap else "none, every scenario runs its whole horizon"
-    return (
+    return [
         f"Requests scored: {min(scored):,} to {max(scored):,} a scenario, over all seeds. Decisions: at most "
-        f"{max(row.decisions for row in evaluation.rows):,} a cell.\n"
-        f"Cap: {capped}.\nUnfinished and rejected requests are charged all the time a run allows."
-    )
+        f"{max(row.decisions for row in evaluation.rows):,} a cell.",
+        f"Cap: {capped}.",
+        "Unfinished and rejected requests are charged all the time a run allows.",
+    ]

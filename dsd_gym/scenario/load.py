@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dsd_gym.config import Count, NonNegative, Positive, Probability
+from dsd_gym.scenario.speculation import Acceptance
 
 
 @dataclass(frozen=True)
@@ -80,3 +81,30 @@ class Slo:
 
     ttft_ms: Positive = 2000.0
     tpot_ms: Positive = 80.0
+
+
+@dataclass(frozen=True)
+class RequestClass:
+    """A kind of request. `share` is its weight among the classes; None takes what the scenario says."""
+
+    name: str
+    share: Positive = 1.0
+    priority: int = 0
+    """Smaller goes first, at a target whose order looks at it."""
+    slo: Slo | None = None
+    lengths: Lengths | None = None
+    acceptance: Acceptance | None = None
+    """A pair of an edge class and a target class that has its own acceptance keeps it."""
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What a target does with a prompt whose promises it foresees to break.
+
+    none: takes it. reject: turns it away at once if the first token would be late. degrade: lets the cloud decode the
+    whole request if the first token would be late, or the tokens of windows slower than promised.
+    """
+
+    rule: Literal["none", "reject", "degrade"] = "none"
+    margin: Positive = 1.0
+    """Of the promised ms: with less than 1 a target is stricter than its forecast."""

@@ -10,16 +10,20 @@ from dsd_gym.config import Count, NonNegative, Probability
 
 @dataclass(frozen=True)
 class Acceptance:
-    """How well drafts are guessed: a measured profile, or one constant probability for every position."""
+    """How well drafts are guessed: a measured profile, one constant probability for every position, or a recording."""
 
-    profile: Literal["maths", "summaries", "code", "chat", "constant"] = "chat"
+    profile: Literal["maths", "summaries", "code", "chat", "constant", "recorded"] = "chat"
     probability: Probability | None = None
+    file: str | None = None
+    """A recording, as `python -m dsd_gym.record_acceptance` writes it."""
     sampling: Literal["greedy", "temperature_1"] = "greedy"
-    """Of the measured profiles; a constant probability is what it says."""
+    """Of the measured profiles; a constant probability and a recording are what they say."""
 
     def __post_init__(self) -> None:
         if (self.profile == "constant") != (self.probability is not None):
             raise ValueError("probability is for profile 'constant', which needs it")
+        if (self.profile == "recorded") != (self.file is not None):
+            raise ValueError("file is for profile 'recorded', which needs it")
 
 
 @dataclass(frozen=True)

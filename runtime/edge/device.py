@@ -65,16 +65,22 @@ class Device:
         return self._compute(self.draft.draft_ms_per_token, self.draft.guess, state)
 
     def window(
-        self, state: DraftState, first: Guess | None, length: int, missed_tokens: int
+        self,
+        state: DraftState,
+        first: Guess | None,
+        length: int,
+        missed_tokens: int,
+        stop_threshold: float | None = None,
     ) -> asyncio.Future[list[Guess]]:
         """Let the draft guess a window, after it has read what it missed."""
-        if first is not None and (length == 1 or first.token in state.ends):
+        stopped = first is not None and first.confidence < (stop_threshold or 0.0)
+        if first is not None and (length == 1 or stopped or first.token in state.ends):
             guessed: asyncio.Future[list[Guess]] = asyncio.get_running_loop().create_future()
             guessed.set_result([first])  # nothing is left to do: not worth a visit to the thread
             return guessed
         steps = length - (first is not None)
         work_ms = self.reading_ms(missed_tokens) + steps * self.draft.draft_ms_per_token
-        return self._compute(work_ms, self.draft.window, state, first, length)
+        return self._compute(work_ms, self.draft.window, state, first, length, stop_threshold)
 
     def reading_ms(self, tokens: int) -> float:
         """Return the ms in which the draft reads `tokens`, as measured."""

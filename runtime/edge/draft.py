@@ -85,11 +85,18 @@ class Draft:
         state.read_tokens = len(state.context)
         return guess
 
-    def window(self, state: DraftState, first: Guess | None, length: int) -> list[Guess]:
-        """Return `length` guesses, or fewer where one is an end token; `first` is given if it was made already."""
+    def window(
+        self, state: DraftState, first: Guess | None, length: int, stop_threshold: float | None = None
+    ) -> list[Guess]:
+        """Return `length` guesses; `first` is given if it was made already.
+
+        There are fewer where one is an end token, or makes the product of confidences fall under `stop_threshold`.
+        """
         guesses = [first or self.guess(state)]
-        while len(guesses) < length and guesses[-1].token not in state.ends:
+        product = guesses[0].confidence
+        while len(guesses) < length and guesses[-1].token not in state.ends and product >= (stop_threshold or 0.0):
             guesses.append(self._guess(state, [guesses[-1].token], len(guesses)))
+            product *= guesses[-1].confidence
         return guesses
 
     def _guess(self, state: DraftState, unread: Items[int], ahead: int) -> Guess:

@@ -13,10 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 class Guard:
-    """Pass on what `controller` decides, and the fallback where it raises or answers what is no decision.
-
-    A `stop_threshold` is no decision here: nothing would heed it.
-    """
+    """Pass on what `controller` decides, and the fallback where it raises or answers what is no decision."""
 
     def __init__(self, controller: Controller, max_window: int, fallback_window: int) -> None:
         if not 0 <= fallback_window <= max_window:
@@ -60,12 +57,12 @@ class Guard:
     def _checked(self, decision: object) -> Decision:
         if not isinstance(decision, Decision):
             raise TypeError(f"{decision!r} is not a Decision")
-        if decision.stop_threshold is not None:
-            raise ValueError("a stop_threshold is not supported")
-        window = operator.index(decision.window)
+        window, threshold = operator.index(decision.window), decision.stop_threshold
         if not 0 <= window <= self._max_window:
             raise ValueError(f"window {window} is outside 0..{self._max_window}")
-        return Decision(window)
+        if threshold is not None and not 0.0 <= threshold <= 1.0:
+            raise ValueError(f"stop_threshold {threshold} is outside 0..1")
+        return Decision(window, threshold)
 
     def _warn(self, method: str, error: Exception, remedy: str = "") -> None:
         """Log a failure, each kind once."""

@@ -3,7 +3,8 @@
 The steps have the simulator's names and order, observations are made by its code (`dsd_gym.observation`), and rounds
 mean what they mean there. What a simulation cannot meet is told here too:
 
-* `drafted` may be less than the decision `window`: nothing is drafted beyond `max_new_tokens` or a guessed end token.
+* `drafted` may be less than the decision `window`: nothing is drafted beyond `max_new_tokens`, a guessed end token,
+  or the token at which confidence falls under the decision's `stop_threshold`.
 * A lost connection interrupts a round. Its time, its bytes and what it had committed belong to the next one, where the
   token that a new stream begins with counts as decoded in the cloud.
 """
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 from dsd_gym.controller import Controller
 from dsd_gym.observation import Observation, StreamView
-from dsd_gym.records import Round
+from dsd_gym.records import Decision, Round
 from runtime.edge.connection import Connection
 from runtime.edge.device import Device
 from runtime.edge.draft import Guess
@@ -95,9 +96,9 @@ class Request:
         """Ask, and speculate or let the cloud decode; None where the connection was lost and is there again."""
         try:
             observation = await self._observe()
-            window = self._ask(observation)
-            if window:
-                return await self._speculate(window)
+            decision = self._ask(observation)
+            if decision.window:
+                return await self._speculate(*decision)
             return await self._decode_in_cloud()
         except Disconnected:
             return await self._reconnect()
@@ -127,11 +128,11 @@ class Request:
             self._clock(), confidence, self.cloud_mode, catch_up_ms, len(self.draft.context), self.draft.committed
         )
 
-    def _ask(self, observation: Observation) -> int:
+    def _ask(self, observation: Observation) -> Decision:
         self.decided_ms, self.observation = self._clock(), observation
-        return self._controller.decide(observation, self.stream).window
+        return self._controller.decide(observation, self.stream)
 
-    async def _speculate(self, window: int) -> Round:
+    async def _speculate(self, window: int, stop_threshold: float | None = None) -> Round:
         """Draft a window, send it, have it verified, receive the verdict."""
         if self.cloud_mode:
             await self._return_to_edge()
@@ -140,7 +141,8 @@ class Request:
         left = self.opening.max_new_tokens - self.draft.committed
         first, self._guess = self._guess, None
         missed, self._unread_tokens = self._unread_tokens, 0
-        guesses = await self.device.window(self.draft, first, min(window, max(1, left - 1)), missed)
+        length = min(window, max(1, left - 1))
+        guesses = await self.device.window(self.draft, first, length, missed, stop_threshold)
         verdict = await self.connection.verify(self.draft.committed, guesses)
         confidences = [guess.confidence for guess in guesses]
         self.view.verified(len(guesses), verdict.accepted, sum(confidences) / len(guesses))

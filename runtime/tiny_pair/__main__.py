@@ -20,10 +20,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from dsd_gym.config import ConfigError
-from dsd_gym.files import exits_cleanly
+from dsd_gym.files import Parser, exits_cleanly
 from runtime.tiny_pair.text import corpus
 
 if TYPE_CHECKING:
@@ -155,14 +155,8 @@ def _progress(task: str) -> Callable[[int, int, float], None]:
     return tell
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say it in one line, as every other mistake."""
-        raise ConfigError(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m runtime.tiny_pair",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
