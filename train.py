@@ -2,6 +2,7 @@
 
 python train.py                                            the default config, about ten minutes
 python train.py configs/train/smoke.yaml seed=1            another config, with a value changed by its dotted key
+python train.py configs/train/awc_mlp.yaml                 the DSD paper's supervised window predictor, an hour
 python train.py scenario.link.rtt_ms=80 name=far           a changed training scenario
 python train.py --resume                                   go on where the last run was stopped
 tensorboard --logdir runs                                  watch
@@ -14,21 +15,21 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from agents import make_controller
-from agents.train_config import TrainConfig, load_train_config
+from agents.train_config import AnyConfig, AwcMlpConfig, TrainConfig, load_train_config, longest_window, scenario_ranges
 from dsd_gym import config
 from dsd_gym.comparison.compare import STATIC_BEST, compare
 from dsd_gym.comparison.evaluation import OVERALL, Evaluation, save
 from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.comparison.tables import text_table
 from dsd_gym.config import ConfigError, parse_assignments
-from dsd_gym.family import Family, load_scenario_or_family
-from dsd_gym.files import exits_cleanly, write_atomically
+from dsd_gym.files import Parser, exits_cleanly, write_atomically
 from dsd_gym.scenario_files import load_scenarios
-from policies import save_policy
+from policies import Policy, save_policy
 
 if TYPE_CHECKING:
     from agents.ppo import StreamPPO
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 POLICIES = Path(__file__).resolve().parent / "policies"
 SWEEP_CACHE = RUNS / "cache" / "static_best"
+
+Exporter = Callable[[str, dict[str, Any] | None], Policy]
+"""What was trained, as a policy: of the command that made it and its held-out evaluation."""
 
 
 @exits_cleanly
@@ -54,14 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = RUNS / chosen.name
     command = f"python train.py {shlex.join(a for a in arguments if a != '--resume')}".strip()
     _prepare(folder, chosen, options.resume)
-    model = _train(chosen, folder, options.resume)
-    _finish(model, chosen, folder, command)
+    exporter = _train(chosen, folder, options.resume)
+    _finish(exporter, chosen, folder, command)
 
 
-def _check_comparison(chosen: TrainConfig) -> None:
+def _check_comparison(chosen: AnyConfig) -> None:
     """Find what the comparison at the end would stumble over before any work is done."""
-    source = load_scenario_or_family(chosen.scenario, chosen.overrides)
-    max_window = (source.base if isinstance(source, Family) else source).max_window
+    max_window = longest_window(chosen)
     for scenario in load_scenarios(chosen.comparison.scenarios, {}):
         if scenario.max_window < max_window:
             raise ConfigError(f"{scenario.name}: serves windows to {scenario.max_window}, training to {max_window}")
@@ -70,8 +73,17 @@ def _check_comparison(chosen: TrainConfig) -> None:
                 make_controller(spec, scenario.max_window)
 
 
-def _train(chosen: TrainConfig, folder: Path, resume: bool) -> StreamPPO:
-    """Run the learner to its last decision; stopped early, it leaves a checkpoint."""
+def _train(chosen: AnyConfig, folder: Path, resume: bool) -> Exporter:
+    """Train in the way that the config's `learner` names; stopped early, it leaves what --resume goes on from."""
+    if isinstance(chosen, AwcMlpConfig):
+        from agents.awc_mlp_training import train
+
+        return train(chosen, folder, resume)
+    return _exporter(_train_ppo(chosen, folder, resume), chosen)
+
+
+def _train_ppo(chosen: TrainConfig, folder: Path, resume: bool) -> StreamPPO:
+    """Run the learner to its last decision."""
     print(f"{chosen.name}: importing torch and stable-baselines3 ...", file=sys.stderr)
     from agents.training import Progress, make_learner, save_checkpoint
 
@@ -90,7 +102,8 @@ def _train(chosen: TrainConfig, folder: Path, resume: bool) -> StreamPPO:
 
 def _score(model: StreamPPO, chosen: TrainConfig, folder: Path) -> dict[str, float]:
     """Return the held-out latency relative to static:4 by scenario (one seed), for the log."""
-    path = _export(model, chosen, folder / "latest.safetensors", "")
+    path = folder / "latest.safetensors"
+    save_policy(_exporter(model, chosen)("", None), path)
     scenarios = load_scenarios(chosen.comparison.scenarios, {})
     evaluation = compare(
         scenarios,
@@ -108,9 +121,16 @@ def _score(model: StreamPPO, chosen: TrainConfig, folder: Path) -> dict[str, flo
     }
 
 
-def _finish(model: StreamPPO, chosen: TrainConfig, folder: Path, command: str) -> None:
+def _exporter(model: StreamPPO, chosen: TrainConfig) -> Exporter:
+    from agents.export import export_policy
+
+    return partial(export_policy, model, chosen, scenario_ranges(chosen))
+
+
+def _finish(exporter: Exporter, chosen: AnyConfig, folder: Path, command: str) -> None:
     """Export the policy, compare it on held-out deployments, write its evaluation into its header."""
-    path = _export(model, chosen, POLICIES / f"{chosen.name}.safetensors", command)
+    path = POLICIES / f"{chosen.name}.safetensors"
+    save_policy(exporter(command, None), path)
     shown = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
     scenarios = load_scenarios(chosen.comparison.scenarios, {})
     with progress_bar() as progress:
@@ -125,7 +145,7 @@ def _finish(model: StreamPPO, chosen: TrainConfig, folder: Path, command: str) -
             command=command,
             progress=progress,
         )
-    _export(model, chosen, path, command, _told(evaluation, shown))
+    save_policy(exporter(command, _told(evaluation, shown)), path)
     save(evaluation, folder / "evaluation.json")
     from dsd_gym.comparison.plots import draw_all
 
@@ -133,16 +153,6 @@ def _finish(model: StreamPPO, chosen: TrainConfig, folder: Path, command: str) -
     print(text_table(evaluation))
     print(f"A quick look: {chosen.comparison.seeds} seeds; evaluate.py compares in full, with a sweep for static:best.")
     print(f"{shown}: the policy. {folder}: config.yaml, logs, evaluation.json, plots.")
-
-
-def _export(
-    model: StreamPPO, chosen: TrainConfig, path: Path, command: str, evaluation: dict[str, Any] | None = None
-) -> Path:
-    from agents.export import export_policy
-    from agents.training import scenario_ranges
-
-    save_policy(export_policy(model, chosen, scenario_ranges(chosen), command, evaluation), path)
-    return path
 
 
 def _told(evaluation: Evaluation, spec: str) -> dict[str, Any]:
@@ -156,7 +166,7 @@ def _told(evaluation: Evaluation, spec: str) -> dict[str, Any]:
     return told
 
 
-def _prepare(folder: Path, chosen: TrainConfig, resume: bool) -> None:
+def _prepare(folder: Path, chosen: AnyConfig, resume: bool) -> None:
     """Write the resolved config; refuse to overwrite a run that was stopped before its end."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -164,8 +174,9 @@ def _prepare(folder: Path, chosen: TrainConfig, resume: bool) -> None:
         raise ConfigError(f"{folder}: cannot be written: {error.strerror}") from None
     if not resume:
         from agents.checkpoint import unfinished
+        from agents.label_store import FOLDER, LabelStore
 
-        if unfinished(folder):
+        if unfinished(folder) or LabelStore(folder / FOLDER).unfinished():
             raise ConfigError(f"{folder}: an unfinished run lies here; add --resume, or give another name=...")
         write_atomically(folder / "config.yaml", config.dump_yaml(chosen))
 
@@ -191,14 +202,8 @@ def _training_bar(total: int, start: int) -> Iterator[Callable[[int, dict[str, f
         yield watch
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say it in one line, as every other mistake."""
-        raise ConfigError(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("items", nargs="*", metavar="CONFIG | key=value", help="default: configs/train/default.yaml")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of this name")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")

@@ -28,9 +28,9 @@ PRIOR_TOKENS = 200.0
 class Slots:
     """One row for each decision."""
 
-    def __init__(self, capacity: int, width: int) -> None:
+    def __init__(self, capacity: int, width: int, action_shape: tuple[int, ...] = ()) -> None:
         self.observation = np.zeros((capacity, width), np.float32)
-        self.action = np.zeros(capacity, np.int64)
+        self.action = np.zeros((capacity, *action_shape), np.int64)
         self.value = np.zeros(capacity, np.float32)
         self.log_prob = np.zeros(capacity, np.float32)
         self.cost = np.zeros(capacity)
@@ -72,11 +72,12 @@ class StreamCredit(RolloutBuffer):
     ) -> None:
         self.externality_weight = externality_weight
         self._width = int(np.prod(observation_space.shape or ()))
+        self._action_shape = action_space.shape or ()
         self._streams: list[dict[int, int]] = [{} for _ in range(n_envs)]
         self._episode_cost = [PRIOR_TOKENS] * n_envs
         self._episode_tokens = [PRIOR_TOKENS] * n_envs
         self._used = self._carried = 0
-        self._slots = Slots(0, self._width)
+        self._slots = Slots(0, self._width, self._action_shape)
         self._learned = np.zeros(0, np.intp)
         super().__init__(buffer_size, observation_space, action_space, device, gae_lambda, gamma, n_envs)
 
@@ -85,7 +86,7 @@ class StreamCredit(RolloutBuffer):
     def reset(self) -> None:
         """Empty the buffer but for decisions that are still to be completed."""
         kept = np.flatnonzero(self._slots.next[: self._used] == PENDING)
-        slots = Slots(len(kept) + self.buffer_size * self.n_envs, self._width)
+        slots = Slots(len(kept) + self.buffer_size * self.n_envs, self._width, self._action_shape)
         slots.begin_with(kept, self._slots)
         place = {int(slot): index for index, slot in enumerate(kept)}
         self._streams = [{s: place[slot] for s, slot in streams.items()} for streams in self._streams]
@@ -115,7 +116,9 @@ class StreamCredit(RolloutBuffer):
         """Enter the rounds that ended in one env's last step, and the streams that ended."""
         streams = self._streams[env]
         for round in rounds:
-            slot = streams[round.stream]
+            slot = streams.get(round.stream)
+            if slot is None:  # admission left the request to the cloud: nobody decided
+                continue
             cost = (round.elapsed_ms + self.externality_weight * round.externality_ms) / reference_ms
             self._slots.cost[slot], self._slots.tokens[slot] = cost, round.committed
             self._episode_cost[env] += cost
@@ -175,6 +178,6 @@ class StreamCredit(RolloutBuffer):
 
     def learned(self) -> Slots:
         """Return the completed decisions, for the log."""
-        slots = Slots(len(self._learned), self._width)
+        slots = Slots(len(self._learned), self._width, self._action_shape)
         slots.begin_with(self._learned, self._slots)
         return slots

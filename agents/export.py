@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from agents.network import action_sizes
 from agents.ppo import StreamPPO
 from agents.train_config import TrainConfig
 from dsd_gym import __version__, config
@@ -27,7 +28,8 @@ def export_policy(
     """Return the learner's actor as a policy, with all that its header tells of where it comes from."""
     lows, highs = model.feature_ranges()
     header = PolicyHeader(
-        max_window=int(model.action_space.n) - 1,  # type: ignore[attr-defined]
+        max_window=action_sizes(model.action_space)[0] - 1,
+        stop_thresholds=train_config.stop_thresholds,
         activation=train_config.ppo.activation,
         feature_ranges={n: (float(a), float(b)) for n, a, b in zip(FEATURE_NAMES, lows, highs, strict=True)},
         scenario_ranges=scenario_ranges,

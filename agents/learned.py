@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from agents.awc_mlp import AwcMlp
 from agents.base import Controller
 from dsd_gym.observation import Observation
 from dsd_gym.records import Decision
-from policies import Policy, PolicyRunner
+from policies import REGRESSOR, Policy, PolicyRunner
 
 
 class Learned(Controller):
-    """Answer with the policy's most probable window. `runner` counts observations outside the trained ranges."""
+    """Answer with the policy's most probable window. `runner.seen` counts observations outside the trained ranges."""
 
     def __init__(self, policy: Policy) -> None:
         self.runner = PolicyRunner(policy)
 
     def decide(self, observation: Observation, stream: int) -> Decision:
-        """Return the argmax of the network's logits."""
-        return Decision(self.runner.window(observation))
+        """Return the argmax of the network's logits, of windows and of thresholds apart."""
+        return self.runner.decide(observation)
+
+
+def learned_controller(policy: Policy) -> Controller:
+    """Return the controller for a policy's kind: a regressor's windows are AWC's, which smooths them."""
+    return AwcMlp(policy) if policy.header.kind == REGRESSOR else Learned(policy)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
@@ -22,20 +23,22 @@ class SmoothWindows(nn.Module):
     Windows 5 and 6 differ little in what they cost, and less than chance does. A layer with free weights for every
     window has to tell each from its neighbour by itself; here every decision at the edge teaches the same slope and
     curvature. The product is an ordinary linear layer, and is exported as one. Only offsets, which see no feature,
-    are free.
+    are free. Logits of stop thresholds, where an action has them, follow those of the windows and are free too.
     """
 
     basis: torch.Tensor
 
-    def __init__(self, windows: int) -> None:
+    def __init__(self, windows: int, thresholds: int = 0) -> None:
         super().__init__()
-        basis = np.zeros((windows, DEGREE + 1))
+        basis = np.zeros((windows + thresholds, DEGREE + 1 + thresholds))
         basis[0, 0] = 1.0
-        basis[1:, 1:] = np.polynomial.legendre.legvander(np.linspace(-1.0, 1.0, windows - 1), DEGREE)[:, 1:]
+        places = np.linspace(-1.0, 1.0, windows - 1)
+        basis[1:windows, 1 : DEGREE + 1] = np.polynomial.legendre.legvander(places, DEGREE)[:, 1:]
+        basis[windows:, DEGREE + 1 :] = np.eye(thresholds) / GAIN  # as in a plain layer
         self.register_buffer("basis", torch.tensor(GAIN * basis, dtype=torch.float32))
 
     def forward(self, coefficients: torch.Tensor) -> torch.Tensor:
-        """Return the weights, shape (windows, inputs), of coefficients (DEGREE + 1, inputs)."""
+        """Return the weights, a row for each output, of coefficients (DEGREE + 1 + thresholds, inputs)."""
         return self.basis @ coefficients
 
     def right_inverse(self, weights: torch.Tensor) -> torch.Tensor:
@@ -50,7 +53,17 @@ class WindowPolicy(ActorCriticPolicy):
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
         assert isinstance(self.action_net, nn.Linear)
-        smooth = SmoothWindows(self.action_net.out_features)
+        windows, thresholds = action_sizes(self.action_space)
+        smooth = SmoothWindows(windows, thresholds)
         parametrize.register_parametrization(self.action_net, "weight", smooth)
         options: dict[str, Any] = self.optimizer_kwargs
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **options)  # type: ignore[call-arg]
+
+
+def action_sizes(space: spaces.Space[Any]) -> tuple[int, int]:
+    """Return how many windows and stop thresholds an action chooses among."""
+    if isinstance(space, spaces.MultiDiscrete):
+        windows, thresholds = space.nvec.tolist()
+        return windows, thresholds
+    assert isinstance(space, spaces.Discrete)
+    return int(space.n), 0

@@ -98,6 +98,8 @@ class StreamPPO(PPO):
         if not len(seen.action):
             return
         actions, tokens = seen.action, seen.tokens
+        if actions.ndim > 1:  # a window and a stop threshold
+            actions = actions[:, 0]
         self.lows = np.minimum(self.lows, seen.observation.min(axis=0))
         self.highs = np.maximum(self.highs, seen.observation.max(axis=0))
         edge = actions > 0

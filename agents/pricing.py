@@ -68,9 +68,9 @@ def wait_ms(observation: Observation, away_ms: float) -> float:
     iteration that this request shared with nobody was followed by none: the share of others stands for how likely
     the target is busy. Jitter and unequal iterations blur the moment of arrival.
     """
-    if observation.batch_size <= 1:
-        return 0.0
     length_ms = iteration_ms(observation)
+    if observation.batch_size <= 1 or length_ms <= 0.0:
+        return 0.0
     blur_ms = observation.rtt_deviation_ms + SPREAD * length_ms
     left_ms = sum(-(away_ms + moment * blur_ms) % length_ms for moment in MOMENTS) / len(MOMENTS)
     return left_ms * (1.0 - 1.0 / observation.batch_size)

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dsd_gym import config
-from dsd_gym.config import Count, NonNegative, Positive
+from dsd_gym.config import ConfigError, Count, NonNegative, Positive, Probability
+from dsd_gym.family import Family, load_scenario_or_family
+from dsd_gym.scenario import Scenario
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[1] / "configs" / "train"
 
@@ -54,27 +56,73 @@ class Credit:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The held-out comparison at the end, and the shorter one along the way."""
+class FinalComparison:
+    """The held-out comparison at the end."""
 
     scenarios: Annotated[tuple[str, ...], Field(min_length=1)] = ("held_out",)
     controllers: tuple[str, ...] = ("static:4", "heuristic", "leviathan", "awc")
     seeds: Count = 2
     max_requests: Count | None = None
+
+
+@dataclass(frozen=True)
+class Comparison(FinalComparison):
+    """The same, and the shorter one along the way."""
+
     score_every: Count = 1_000_000
     """Decisions between held-out scores in the log (one seed)."""
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """What is trained, in what, for how long."""
+class Labels:
+    """How the window regressor's labels are made; see `agents.labels`."""
+
+    scenarios: Annotated[int, Field(ge=2)] = 2_100
+    """Deployments drawn and swept; the paper has more than 2,000."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of them that training does not see: its loss and regret are told."""
+    rows_per_window: Count = 4
+    """Rows of inputs sampled from each window's run, and a pair's first decision beside them."""
+    miss_weight: Annotated[float, Field(ge=1)] = 2.0
+    """What a request that misses an SLO counts for, against one that meets them."""
+    horizon_ms: Positive = 20_000.0
+    warm_up_ms: NonNegative = 2_000.0
+    drain_ms: NonNegative = 20_000.0
+    max_requests: Count = 40
+
+
+@dataclass(frozen=True)
+class Regressor:
+    """The residual network and how it is fitted: L1 loss, AdamW."""
+
+    width: Count = 64
+    blocks: Count = 2
+    epochs: Count = 100
+    minibatch: Count = 512
+    learning_rate: Positive = 1e-3
+    """Falls to 0 along a cosine."""
+    weight_decay: NonNegative = 1e-2
+
+
+@dataclass(frozen=True)
+class Training:
+    """What every kind of training has: a name, deployments to learn in, others to be compared in."""
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] = "ppo"
     scenario: str = "train/family"
     overrides: dict[str, Any] | None = None
     """Dotted keys of the scenario."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+@dataclass(frozen=True)
+class TrainConfig(Training):
+    """A controller learned by PPO: in what, for how long."""
+
+    learner: Literal["ppo"] = "ppo"
     decisions: Count = 3_000_000
+    stop_thresholds: tuple[Probability, ...] = ()
+    """What the action's second dimension chooses among (`dsd_gym.env`); empty: the window alone."""
     checkpoint_every: Count = 500_000
     warm_start: str | None = None
     """A checkpoint (.zip) or an exported policy (.safetensors) to begin from."""
@@ -83,13 +131,52 @@ class TrainConfig:
     comparison: Comparison = Comparison()
 
 
-def load_train_config(path: str | Path | None, overrides: dict[str, Any]) -> TrainConfig:
-    """Return a validated config; keys that begin with `scenario.` override the scenario's own."""
+@dataclass(frozen=True)
+class AwcMlpConfig(Training):
+    """The supervised window predictor of DSD (2511.21669): its labels, its network."""
+
+    learner: Literal["awc_mlp"] = "awc_mlp"
+    labels: Labels = Labels()
+    regressor: Regressor = Regressor()
+    comparison: FinalComparison = FinalComparison()
+
+
+AnyConfig = TrainConfig | AwcMlpConfig
+_LEARNERS: dict[str, type[AnyConfig]] = {"ppo": TrainConfig, "awc_mlp": AwcMlpConfig}
+
+
+def load_train_config(path: str | Path | None, overrides: dict[str, Any]) -> AnyConfig:
+    """Return a validated config of the kind that its `learner` names (default: ppo).
+
+    Keys that begin with `scenario.` override the scenario's own.
+    """
     file = Path(path) if path else CONFIG_FOLDER / "default.yaml"
     data = {"name": file.stem, **config.read_yaml(file)}
     of_scenario = {k.removeprefix("scenario."): v for k, v in overrides.items() if k.startswith("scenario.")}
     own = {k: v for k, v in overrides.items() if not k.startswith("scenario.")}
-    merged = config.apply_overrides(data, own, defaults=config.to_dict(TrainConfig()))
+    kind = _kind(data | own, str(file))
+    merged = config.apply_overrides(data, own, defaults=config.to_dict(kind()))
     if of_scenario:
         merged["overrides"] = {**(merged.get("overrides") or {}), **of_scenario}
-    return config.build(TrainConfig, merged, source=str(file))
+    return config.build(kind, merged, source=str(file))
+
+
+def scenario_ranges(chosen: Training) -> dict[str, Any]:
+    """Return what the training scenarios are drawn from, for the policy's header."""
+    source = load_scenario_or_family(chosen.scenario, chosen.overrides)
+    base: Scenario = source.base if isinstance(source, Family) else source
+    ranges = source.described() if isinstance(source, Family) else {}
+    return {"scenario": chosen.scenario, "base": config.to_dict(base), "ranges": ranges}
+
+
+def longest_window(chosen: Training) -> int:
+    """Return the longest window of the training scenarios."""
+    source = load_scenario_or_family(chosen.scenario, chosen.overrides)
+    return (source.base if isinstance(source, Family) else source).max_window
+
+
+def _kind(data: dict[str, Any], source: str) -> type[AnyConfig]:
+    learner = data.get("learner", "ppo")
+    if not isinstance(learner, str) or learner not in _LEARNERS:
+        raise ConfigError(f"{source}: learner: expected {' or '.join(map(repr, _LEARNERS))}, got {learner!r:.40}")
+    return _LEARNERS[learner]

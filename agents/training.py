@@ -19,10 +19,8 @@ from agents.export import warm_start
 from agents.network import WindowPolicy
 from agents.ppo import StreamPPO
 from agents.train_config import TrainConfig
-from dsd_gym import config
 from dsd_gym.env import EdgeCloudEnv
-from dsd_gym.family import Family, load_scenario_or_family
-from dsd_gym.scenario import Scenario
+from dsd_gym.family import load_scenario_or_family
 
 
 def make_learner(train_config: TrainConfig, folder: Path, resume: bool) -> StreamPPO:
@@ -30,7 +28,8 @@ def make_learner(train_config: TrainConfig, folder: Path, resume: bool) -> Strea
     torch.set_num_threads(1)
     torch.distributions.Distribution.set_default_validate_args(False)
     source = load_scenario_or_family(train_config.scenario, train_config.overrides)
-    env = DummyVecEnv([lambda: Monitor(EdgeCloudEnv(source))] * train_config.ppo.n_envs)
+    thresholds = train_config.stop_thresholds or None
+    env = DummyVecEnv([lambda: Monitor(EdgeCloudEnv(source, stop_thresholds=thresholds))] * train_config.ppo.n_envs)
     env.seed(train_config.seed)
     model = _learner(train_config, env)
     if resume:
@@ -39,14 +38,6 @@ def make_learner(train_config: TrainConfig, folder: Path, resume: bool) -> Strea
         warm_start(model, train_config.warm_start, train_config.ppo.activation)
     model.set_logger(configure(str(folder / "logs" / f"from-{model.num_timesteps}"), ["tensorboard", "csv"]))
     return model
-
-
-def scenario_ranges(train_config: TrainConfig) -> dict[str, object]:
-    """Return what the training scenarios are drawn from, for the policy's header."""
-    source = load_scenario_or_family(train_config.scenario, train_config.overrides)
-    base: Scenario = source.base if isinstance(source, Family) else source
-    ranges = source.described() if isinstance(source, Family) else {}
-    return {"scenario": train_config.scenario, "base": config.to_dict(base), "ranges": ranges}
 
 
 def _learner(train_config: TrainConfig, env: DummyVecEnv) -> StreamPPO:

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from policies.policy import Layer, Policy, PolicyError, PolicyHeader
+from policies.errors import PolicyError
+from policies.header import PolicyHeader
+from policies.policy import Layer, Policy
 
 METADATA_KEY = "dsd_gym_policy"
 MAX_FILE_BYTES = 16 * 2**20

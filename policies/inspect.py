@@ -12,9 +12,10 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from dsd_gym.observation import FEATURES
+from policies.errors import PolicyError, printable
 from policies.format import load_policy
-from policies.policy import Policy, PolicyError, printable
+from policies.kinds import KINDS
+from policies.policy import Policy
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,6 +56,7 @@ def as_text(policy: Policy, name: str, file_bytes: int) -> str:
         "command": header.command,
         "config hash": header.config_hash,
         "seed": header.seed,
+        "kind": f"{header.kind}: {KINDS[header.kind].meaning}",
         "max window": header.max_window,
         "network": f"{header.activation}, {policy.parameters:,} parameters",
     }
@@ -62,7 +64,8 @@ def as_text(policy: Policy, name: str, file_bytes: int) -> str:
         outputs, inputs = weight.shape
         summary[f"  layer{index}"] = f"{inputs} -> {outputs}, {weight.size + bias.size:,} parameters"
     ranges = header.feature_ranges.items()
-    units = {name: feature.unit if feature.unit != "1" else "" for name, feature in FEATURES.items()}
+    known = KINDS[header.kind].features.items()
+    units = {name: feature.unit if feature.unit != "1" else "" for name, feature in known}
     features = {name: f"{low:g} .. {high:g} {units[name]}" for name, (low, high) in ranges}
     sections: dict[str, Mapping[str, Any]] = {
         "": summary,

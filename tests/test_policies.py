@@ -191,8 +191,8 @@ def test_other_scaling_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_newer_format_is_refused_before_anything_else(tmp_path: Path) -> None:
-    path = write(tmp_path / "p", {"format_version": 2, "surprise": True}, layer9_bias=np.ones(3))
-    assert refusal(path) == f"{path}: format 2 is newer than 1: upgrade dsd-gym"
+    path = write(tmp_path / "p", {"format_version": 3, "surprise": True}, layer9_bias=np.ones(3))
+    assert refusal(path) == f"{path}: format 3 is newer than 2: upgrade dsd-gym"
 
 
 @pytest.mark.parametrize(
@@ -218,6 +218,10 @@ def test_a_newer_format_is_refused_before_anything_else(tmp_path: Path) -> None:
         ),
         ({"feature_ranges": dict.fromkeys(FEATURE_NAMES, (0, 10**400))}, "a number past floating point"),
         ({"hidden": 64}, "unknown key hidden"),
+        ({"kind": "tree"}, "unknown kind 'tree': known are logits, regressor"),
+        ({"kind": "regressor"}, "activation 'tanh': known are silu"),
+        ({"kind": "regressor", "activation": "silu"}, "unknown here: acceptance_estimate"),
+        ({"format_version": 1}, "unknown key kind"),
     ],
 )
 def test_a_wrong_header_is_refused(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
@@ -332,7 +336,7 @@ def test_a_corrupt_file_is_refused_or_sound(tmp_path: Path, changes: list[tuple[
     except PolicyError as error:
         assert str(error).startswith(f"{path}: ") and len(str(error).splitlines()) == 1
     else:
-        assert 0 <= PolicyRunner(policy).window(USUAL) <= 12
+        assert 0 <= PolicyRunner(policy).decide(USUAL).window <= 12
 
 
 # The decision
@@ -365,9 +369,9 @@ def test_window_is_the_argmax_of_the_logits() -> None:
     chosen = set()
     for _ in range(300):
         observation = Observation(*(random.random(25) ** 3 * highs).tolist())
-        chosen.add(window := runner.window(observation))
+        chosen.add(window := runner.decide(observation).window)
         assert window == int(np.argmax(runner.logits(to_array(observation))))
-        assert runner.window(observation) == window
+        assert runner.decide(observation).window == window
     assert len(chosen) > 2
 
 
@@ -377,7 +381,7 @@ def test_deciding_changes_neither_the_policy_nor_earlier_answers() -> None:
     runner = PolicyRunner(policy)
     logits = runner.logits(to_array(USUAL))
     kept = logits.copy()
-    runner.window(USUAL._replace(cloud_mode=True))
+    runner.decide(USUAL._replace(cloud_mode=True))
     np.testing.assert_array_equal(logits, kept)
     for layer, weight in zip(policy.layers, before, strict=True):
         np.testing.assert_array_equal(layer.weight, weight)
@@ -388,14 +392,15 @@ def test_counts_what_training_had_not_seen() -> None:
     runner = PolicyRunner(
         make_policy(feature_ranges=ranges | {"last_rtt_ms": (5, 200), "last_window": (1, 8)})
     )
-    runner.window(USUAL)
-    assert (runner.decisions, runner.out_of_range_decisions, runner.out_of_range) == (1, 0, {})
-    runner.window(USUAL._replace(last_rtt_ms=201.0))
-    runner.window(USUAL._replace(last_rtt_ms=4.0, last_window=9))
-    runner.window(USUAL._replace(last_window=0))
-    runner.window(USUAL._replace(acceptance_estimate=float("nan")))
-    assert (runner.decisions, runner.out_of_range_decisions) == (5, 4)
-    assert runner.out_of_range == {"acceptance_estimate": 1, "last_window": 2, "last_rtt_ms": 2}
+    runner.decide(USUAL)
+    seen = runner.seen
+    assert (seen.decisions, seen.out_of_range_decisions, seen.out_of_range) == (1, 0, {})
+    runner.decide(USUAL._replace(last_rtt_ms=201.0))
+    runner.decide(USUAL._replace(last_rtt_ms=4.0, last_window=9))
+    runner.decide(USUAL._replace(last_window=0))
+    runner.decide(USUAL._replace(acceptance_estimate=float("nan")))
+    assert (seen.decisions, seen.out_of_range_decisions) == (5, 4)
+    assert seen.out_of_range == {"acceptance_estimate": 1, "last_window": 2, "last_rtt_ms": 2}
 
 
 @given(st.lists(st.floats(0, 1), min_size=25, max_size=25), st.floats(0, 1))
@@ -405,9 +410,9 @@ def test_the_ends_of_a_range_are_inside_it(shares: list[float], share: float) ->
     high = Observation(*[high * s for s, high in zip(shares, highs, strict=True)])
     ranges = dict(zip(FEATURE_NAMES, zip(low, high, strict=True), strict=True))
     runner = PolicyRunner(make_policy(feature_ranges=ranges))
-    runner.window(low)
-    runner.window(high)
-    assert runner.out_of_range_decisions == 0
+    runner.decide(low)
+    runner.decide(high)
+    assert runner.seen.out_of_range_decisions == 0
 
 
 def test_importing_policies_loads_neither_simulator_nor_trainer() -> None:

@@ -10,8 +10,8 @@ import torch
 from agents.checkpoint import read_state, unfinished
 from agents.export import export_policy
 from agents.ppo import StreamPPO
-from agents.train_config import TrainConfig, load_train_config
-from agents.training import Progress, make_learner, save_checkpoint, scenario_ranges
+from agents.train_config import TrainConfig, load_train_config, scenario_ranges
+from agents.training import Progress, make_learner, save_checkpoint
 from dsd_gym.config import ConfigError
 from dsd_gym.observation import FEATURE_NAMES
 from policies import PolicyRunner, save_policy
@@ -83,7 +83,7 @@ def test_a_wrong_key_of_the_scenario_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(Path("configs/train").resolve().glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_config_is_valid(path: Path) -> None:
-    assert load_train_config(path, {}).decisions > 0
+    assert load_train_config(path, {}).name == path.stem
 
 
 # --- checkpoints --------------------------------------------------------------------------------------------------

@@ -1,0 +1,45 @@
+"""How often a policy meets what its training had not seen."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+_SLACK = np.float32(1e-6)
+"""Scaled units: ranges may have been written from float32 values, a rounding away from those seen here."""
+
+
+class SeenRanges:
+    """Compares scaled features with the ranges seen in training, `low` to `high`, scaled too; and counts."""
+
+    def __init__(self, low: Array, high: Array, names: tuple[str, ...]) -> None:
+        self.decisions = 0
+        self.out_of_range_decisions = 0
+        """Decisions in which at least one feature was outside its range."""
+        self._names = names
+        self._low, self._high = low - _SLACK, high + _SLACK
+        self._inside = np.empty(len(names), np.bool_)
+        self._below_high = np.empty(len(names), np.bool_)
+        self._outside_counts = np.zeros(len(names), np.int64)
+
+    @property
+    def out_of_range(self) -> dict[str, int]:
+        """Return {feature: decisions in which it was outside the range seen in training}, without zeros.
+
+        A value beyond a feature's bound counts as that bound, as it does for the network.
+        """
+        counts = self._outside_counts.tolist()
+        return {name: count for name, count in zip(self._names, counts, strict=True) if count}
+
+    def count(self, features: Array) -> None:
+        """Take note of one decision's features."""
+        self.decisions += 1
+        inside = self._inside
+        np.greater_equal(features, self._low, out=inside)
+        np.less_equal(features, self._high, out=self._below_high)
+        np.logical_and(inside, self._below_high, out=inside)
+        if np.count_nonzero(inside) != len(inside):
+            self.out_of_range_decisions += 1
+            self._outside_counts += ~inside
