@@ -33,7 +33,7 @@ def test_prints_where_a_policy_came_from(policy_file: Path) -> None:
     for text in (
         str(policy_file),
         f"{policy_file.stat().st_size:,} bytes",
-        "dsd-gym 0.1.0, format 1",
+        "dsd-gym 0.1.0, format 2",
         "python train.py configs/train/small.yaml",
         "0123abcd",
         "tanh, 6,669 parameters",
@@ -42,6 +42,7 @@ def test_prints_where_a_policy_came_from(policy_file: Path) -> None:
         "[5, 200]",
     ):
         assert text in result.stdout
+    assert "logits: an observation in" in result.stdout
     words = [line.split() for line in result.stdout.splitlines()]
     assert ["max", "window", "12"] in words and ["seed", "7"] in words
     assert ["last_rtt_ms", "0", "..", "4000", "ms"] in words

@@ -30,6 +30,8 @@ def test_kinds_are_distinct() -> None:
 def test_arrays_equal_scalars_in_any_order(seed: int, kind: int, entity: int, start: int, n: int) -> None:
     backwards = [luck.uniform(seed, kind, entity, index) for index in reversed(range(start, start + n))]
     one_by_one = backwards[::-1]
+    stem = luck.stem(seed, kind, entity)
+    assert [luck.uniform_from(stem, index) for index in range(start, start + n)] == one_by_one
     assert luck.uniforms(seed, kind, entity, start, start + n).tolist() == one_by_one
     assert luck.uniforms(seed, kind, entity, start + n // 2, start + n).tolist() == one_by_one[n // 2 :]
     assert all(0.0 < value < 1.0 for value in one_by_one)

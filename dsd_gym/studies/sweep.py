@@ -1,0 +1,94 @@
+"""Run a study's cells over processes, keep each as it ends, and go on from there when interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from dsd_gym.comparison.cells import Cell, MakeController, run, simulator_hash
+from dsd_gym.comparison.compare import Progress
+from dsd_gym.comparison.evaluation import Row
+from dsd_gym.comparison.parallel import run_all
+from dsd_gym.config import config_hash
+from dsd_gym.studies.study import Line, Study, not_a_number, points
+
+Results = dict[tuple[int, int, Line], list[dict[str, float]]]
+"""(panel, place along the axis, line) -> the metrics of each seed."""
+
+
+def sweep(
+    study: Study,
+    make_controller: MakeController,
+    kept: Path,
+    jobs: int,
+    progress: Progress | None = None,
+) -> Results:
+    """Simulate every point with every seed; `kept` holds the cells that earlier calls have finished."""
+    done = _read(kept)
+    cells: dict[str, Cell] = {}
+    places: list[tuple[tuple[int, int, Line], list[str]]] = []
+    for panel, x, line, scenario in points(study):
+        make_controller(line.controller, scenario.max_window)  # a wrong spec is found before anything long begins
+        keys = []
+        for seed in range(study.seeds):
+            cell = Cell(scenario, line.controller, seed, False, make_controller)
+            keys.append(_key(cell))
+            cells[keys[-1]] = cell
+        places.append(((panel, x, line), keys))
+    missing = [key for key in cells if key not in done]
+    _tell(progress, len(cells) - len(missing), len(cells))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with kept.open("a", encoding="utf-8") as file:
+        for count, (index, row) in enumerate(run_all(run, [cells[key] for key in missing], jobs), 1):
+            done[missing[index]] = _metrics(row)
+            file.write(json.dumps({"cell": missing[index], "metrics": done[missing[index]]}) + "\n")
+            file.flush()
+            _tell(progress, len(cells) - len(missing) + count, len(cells))
+    return {place: [done[key] for key in keys] for place, keys in places}
+
+
+def _metrics(row: Row) -> dict[str, float]:
+    return {name: not_a_number(value) for name, value in row.metrics.items()}
+
+
+def _key(cell: Cell) -> str:
+    """Return what a cell's result depends on, as a digest."""
+    spec = cell.controller
+    file = Path(spec)
+    content = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+    agents = _sources(Path(__file__).resolve().parents[2] / "agents")
+    parts = (config_hash(cell.scenario), spec, content, cell.seed, simulator_hash(), agents)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
+
+
+_SOURCES: dict[Path, str] = {}
+
+
+def _sources(folder: Path) -> str:
+    """Return a digest of the controllers' own source, read once."""
+    if folder not in _SOURCES:
+        digest = hashlib.sha256()
+        for file in sorted(folder.glob("*.py")):
+            digest.update(file.read_bytes())
+        _SOURCES[folder] = digest.hexdigest()
+    return _SOURCES[folder]
+
+
+def _read(kept: Path) -> dict[str, dict[str, float]]:
+    """Return the finished cells; a last line that was cut off is left out."""
+    found: dict[str, dict[str, float]] = {}
+    lines: Sequence[str] = kept.read_text(encoding="utf-8").splitlines() if kept.is_file() else ()
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            found[entry["cell"]] = entry["metrics"]
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _tell(progress: Progress | None, done: int, total: int) -> None:
+    if progress:
+        progress(done, total)
