@@ -68,18 +68,7 @@ class Collector(Controller):
 @exits_cleanly
 def main() -> None:
     """Measure everything and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("simulator", "runtime", "links", "hour"), default="simulator")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--seconds", type=float, default=5.0, help="CPU seconds for each figure (default: 5)")
-    parser.add_argument("--repeats", type=int, default=5, help="of each figure of the runtime (default: 5)")
-    parser.add_argument("--fraction", type=float, default=1.0, help="of the hour (default: 1)")
-    parser.add_argument("--segments", type=int, default=12, help="of the hour, each kept when done; 1 is unbroken")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help=f"change {HOUR} for the hour")
-    parser.add_argument("--jobs", type=int, default=cpu_count(), help="for the hour (default: one a processor)")
-    parser.add_argument("--ray", metavar="ADDRESS", help="of a Ray cluster that runs the hour instead")
-    parser.add_argument("--out", type=Path, default=HOUR_OUT, help=f"folder for the hour (default: {HOUR_OUT})")
-    options = parser.parse_args()
+    options = _parser().parse_args()
     if options.what == "hour":
         print(hour(options))
         return
@@ -91,6 +80,22 @@ def main() -> None:
 
     told = report.links if options.what == "links" else report.speed
     print(told(options.repeats, options.json))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("what", nargs="?", choices=("simulator", "runtime", "links", "hour"), default="simulator")
+    add("--json", action="store_true", help="print one JSON object")
+    add("--seconds", type=float, default=5.0, help="CPU seconds for each figure (default: 5)")
+    add("--repeats", type=int, default=5, help="of each figure of the runtime (default: 5)")
+    add("--fraction", type=float, default=1.0, help="of the hour (default: 1)")
+    add("--segments", type=int, default=12, help="of the hour, each kept when done; 1 is unbroken")
+    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help=f"change {HOUR} for the hour")
+    add("--jobs", type=int, default=cpu_count(), help="for the hour (default: one a processor)")
+    add("--ray", metavar="ADDRESS", help="of a Ray cluster that runs the hour instead")
+    add("--out", type=Path, default=HOUR_OUT, help=f"folder for the hour (default: {HOUR_OUT})")
+    return parser
 
 
 def measure(seconds: float) -> dict[str, object]:

@@ -77,7 +77,7 @@ class Comparison(FinalComparison):
 class Labels:
     """How the window regressor's labels are made; see `agents.labels`."""
 
-    scenarios: Annotated[int, Field(ge=2)] = 2_100
+    scenarios: Annotated[int, Field(ge=2)] = 2_000
     """Deployments drawn and swept; the paper has more than 2,000."""
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of them that training does not see: its loss and regret are told."""

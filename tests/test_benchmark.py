@@ -20,7 +20,7 @@ def run(*arguments: str) -> str:
 
 def test_json_is_one_object_of_positive_figures() -> None:
     figures = json.loads(run("--json"))
-    for name in ("simulator_decisions", "simulator_tokens", "env_steps"):
+    for name in ("simulator_decisions", "simulator_tokens", "verify_jobs", "env_steps"):
         assert figures[f"{name}_per_cpu_s"] > 0
     assert figures["peak_memory_mb"] > 0
     latencies = figures["controller_median_us"]

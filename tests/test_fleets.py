@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from agents import make_controller
+from agents.base import Controller
 from dsd_gym.config import ConfigError
-from dsd_gym.records import Records
+from dsd_gym.observation import Observation
+from dsd_gym.records import Decision, Records
 from dsd_gym.reference import mean_acceptance, reference_ms, saturation_rate
 from dsd_gym.routing import RULES
 from dsd_gym.scenario import Acceptance, EdgeClass, Lengths, LinkSpec, Pair, Scenario, TargetClass, Workload
@@ -67,13 +69,28 @@ def test_a_region_is_a_longer_link() -> None:
         assert [getattr(r, name) for r in far.requests] == pytest.approx([getattr(r, name) for r in long.requests])
 
 
-@pytest.mark.parametrize("spec", ["static:3", "static:0"])
-def test_an_edge_measures_each_region_by_itself(spec: str) -> None:
+class Shown(Controller):
+    """A fixed window, and the round trips that each stream was shown."""
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.rtt_ms: dict[int, set[float]] = defaultdict(set)
+
+    def decide(self, observation: Observation, stream: int) -> Decision:
+        self.rtt_ms[stream].add(round(observation.smoothed_rtt_ms, 6))
+        return Decision(self.window)
+
+
+@pytest.mark.parametrize("window", [0, 3])
+def test_an_edge_measures_each_region_by_itself(window: int) -> None:
+    """Without jitter all round trips to a region are equal, smoothed or not."""
     targets = (replace(SMALL, region_rtt_ms=0.0), replace(LARGE, region_rtt_ms=70.0))
-    records = run(replace(FLEET, edges=(LAPTOPS,), targets=targets, router="round_robin"), spec)
+    fleet = replace(FLEET, edges=(replace(LAPTOPS, count=3),), targets=targets, router="round_robin")
+    records = simulate(fleet, shown := Shown(window), 0)
     target_of = {request.stream: request.target for request in records.requests}
-    assert {target_of[round.stream] for round in records.rounds} == {0, 1}
-    assert all(round.rtt_ms == pytest.approx(20.0 + 70.0 * target_of[round.stream]) for round in records.rounds)
+    assert len({(request.device, request.target) for request in records.requests}) == 6  # each device goes to both
+    assert all(seen == {20.0 + 70.0 * target_of[stream]} for stream, seen in shown.rtt_ms.items())
+    assert all(r.rtt_ms == pytest.approx(20.0 + 70.0 * target_of[r.stream]) for r in records.rounds)
 
 
 def test_a_pair_has_its_own_acceptance() -> None:
@@ -112,10 +129,12 @@ def test_yardsticks_take_what_is_reached() -> None:
     alone = replace(only_small, targets=FLEET.targets[:1])
     assert reference_ms(only_small) == reference_ms(alone)
     assert saturation_rate(only_small, 16, 50) == saturation_rate(alone, 16, 50) < saturation_rate(FLEET, 16, 50)
-    far = replace(alone, targets=(replace(FLEET.targets[0], region_rtt_ms=100.0),))
-    assert reference_ms(far) >= reference_ms(alone)
-    good = replace(alone, pairs=(Pair("phones", "small", Acceptance("constant", 0.97)),), link=LinkSpec(0, 0))
+    paired = (Pair("laptops", "large", Acceptance("constant", 0.97)),)
+    good = replace(FLEET, edges=(LAPTOPS,), targets=(LARGE,), pairs=paired, link=LinkSpec(0, 0))
     assert mean_acceptance(good, 0, 0) == pytest.approx(0.97)
+    far = replace(good, targets=(replace(LARGE, region_rtt_ms=10.0),))
+    assert reference_ms(far) == pytest.approx(reference_ms(replace(good, link=LinkSpec(10, 0))))
+    assert reference_ms(far) > reference_ms(good)
 
 
 NAMED: dict[str, Any] = {

@@ -9,11 +9,12 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from scenarios import Case, cases
+from target_bench import Bench
 from watched import Pass, Run, Watched
 
 from dsd_gym.request import Request
 
-EXAMPLES = 60
+EXAMPLES = 100
 
 
 class WorkConservation:
@@ -78,6 +79,9 @@ def test_memory_is_never_overdrawn_and_holds_what_is_cached(case: Case) -> None:
             cached = request.cached_tokens if request.verified and request.prefilled >= request.prefill_tokens else 0
             assert request.held_tokens >= (0 if ended else request.prefilled if reading else cached)
             assert request.held_tokens <= (0 if ended else request.kv_tokens)
+            watched = run.targets[run.simulation.targets.index(request.target)]
+            if cached and not ended and not watched.busy and not request.target._memory.fixed:
+                assert request.held_tokens == cached  # beyond it, only what a pass has in flight
         for target, tokens in held.items():
             assert tokens + target._memory.free == target._memory.capacity and target._memory.free >= 0
 
@@ -106,11 +110,26 @@ def test_no_pass_exceeds_its_limits(case: Case) -> None:
         tokens += sum(chunks) + per_stream * len(batch.decoding)
         assert len(batch) <= spec.max_sequences and all(chunk > 0 for chunk in chunks)
         assert entry.tokens in (tokens, 0)  # 0: the run ended before the pass did
-        if spec.chunked_prefill:
-            assert tokens <= spec.max_batch_tokens
-            assert sum(chunks) <= (spec.prefill_chunk_tokens or tokens)
-        elif chunks:  # whole prompts alone, and one that is longer than a pass by itself
-            assert not windows and not batch.decoding and (tokens <= spec.max_batch_tokens or len(chunks) == 1)
+        alone = not spec.chunked_prefill and len(chunks) == 1  # a whole prompt may be longer than any pass
+        assert tokens <= spec.max_batch_tokens or alone
+        assert sum(chunks) <= (spec.prefill_chunk_tokens or tokens)
+        assert spec.chunked_prefill or not (chunks and (windows or batch.decoding))
+
+
+def test_memory_that_a_pass_sets_free_lets_no_prompt_into_it_where_prompts_have_their_own() -> None:
+    """A window of 12 takes memory from a small prompt and a large one; the small one fits again, and is read next."""
+    bench = Bench(kv_tokens=100, memory="preempt", chunked_prefill=False)
+    lives = [(30, 50, 0), (10, 5, 2), (50, 5, 1)]
+    first, *others = (
+        bench.request(stream, prompt, output, prefilled=False, priority=priority)
+        for stream, (prompt, output, priority) in enumerate(lives)
+    )
+    for request in (first, *others):
+        bench.at(0.0, bench.target.admit, request)
+    bench.at(200.0, bench.target.verify, first, 9)
+    bench.at(400.0, bench.target.verify, first, 12)
+    bench.env.run(1000.0)
+    assert bench.tokens() == [90, 10, 13, 10]
 
 
 @settings(max_examples=EXAMPLES)
@@ -190,3 +209,30 @@ def test_a_target_counts_who_is_there(case: Case) -> None:
             assert watched.target.live == len(own) - len(refused) - done
 
     Run(case, look)
+
+
+@settings(max_examples=EXAMPLES)
+@given(cases())
+def test_windows_wait_as_long_as_there_are_windows_that_wait(case: Case) -> None:
+    """Little's law at each target: waiting windows, integrated over time, are their waits; edges are told the same."""
+    areas_ms, last_ms, counts = defaultdict[int, float](float), 0.0, defaultdict[int, int](int)
+
+    def look(run: Run) -> None:
+        nonlocal last_ms
+        now_ms = run.simulation.env.now
+        for index, watched in enumerate(run.targets):
+            areas_ms[index] += counts[index] * (now_ms - last_ms)
+            counts[index] = len(watched.target._queues.windows)
+        last_ms = now_ms
+
+    run, waits_ms = Run(case, look), defaultdict[int, list[float]](list)
+    for index, watched in enumerate(run.targets):
+        total_ms = sum(run.records.stopped_ms - window.arrived_ms for window in watched.target._queues.windows)
+        for entry in watched.passes:
+            for window in entry.batch.windows:
+                waits_ms[window.stream].append(entry.start_ms - window.arrived_ms)
+                total_ms += waits_ms[window.stream][-1]
+        assert areas_ms[index] == pytest.approx(total_ms, abs=1e-6)
+    for stream, own_ms in waits_ms.items():
+        told_ms = [round.queue_wait_ms for round in run.rounds_of(stream) if round.drafted]
+        assert told_ms == own_ms[: len(told_ms)]

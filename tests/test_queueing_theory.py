@@ -93,12 +93,14 @@ def test_mixed_prompts_wait_as_pollaczek_and_khinchine_have_it(station: str) -> 
 def fed(station: str, load: float) -> tuple[Callable[[int], float], Scenario]:
     """Return what a job takes at the station that is the narrow one, and the scenario."""
     if station == "target":
-        mean_ms = 11.3  # of passes of such prompts, near enough
+        mean_ms = 11.8  # of passes of such prompts
         return pass_ms, replace(JOBS, lengths=MIXED, workload=Workload(rate_per_s=1000.0 * load / mean_ms))
     wide = replace(ONE_BY_ONE, max_sequences=10**6)
     short = replace(MIXED, prompt_mean=40, prompt_median=25)
     link = replace(JOBS.link, up_mbps=uplink_mbps(1.0))  # a ms a token
-    scenario = replace(JOBS, lengths=short, link=link, targets=(wide,), workload=Workload(rate_per_s=1000.0 * load / 40))
+    scenario = replace(
+        JOBS, lengths=short, link=link, targets=(wide,), workload=Workload(rate_per_s=1000.0 * load / 40)
+    )
     return float, scenario
 
 
@@ -145,11 +147,12 @@ def test_closed_users_keep_the_response_time_law_and_its_bounds(users: int) -> N
     scenario = replace(JOBS, workload=closed, horizon_ms=horizon_ms, max_requests=None)
     requests, population = in_order(scenario, 1), Population(scenario, 1)
     pause_ms = np.mean([population.think_ms(request.stream) for request in requests])
-    rate_per_ms, response_ms = len(requests) / horizon_ms, ttft_ms(requests).mean()
-    cycle_ms = users / rate_per_ms
-    # At the horizon, each user is somewhere in its last cycle, of some horizon / cycle of them.
-    assert response_ms == pytest.approx(cycle_ms - pause_ms, abs=cycle_ms**2 / horizon_ms)
-    assert rate_per_ms <= min(1.0 / read_ms, users / (pause_ms + read_ms)) + users / horizon_ms
+    response_ms, last_ms = ttft_ms(requests).mean(), dict.fromkeys(range(users), 0.0)
+    for request in requests:
+        last_ms[request.stream % users] = request.finish_ms or 0.0
+    rate_per_ms = len(requests) / np.mean(list(last_ms.values()))
+    assert response_ms == pytest.approx(users / rate_per_ms - pause_ms, abs=1e-6)
+    assert rate_per_ms <= 1.02 * min(1.0 / read_ms, users / (pause_ms + read_ms)) and len(requests) > 100 * users**0.5
     assert response_ms >= read_ms - 1e-6
 
 

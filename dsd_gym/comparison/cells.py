@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from dsd_gym.metrics import request_latencies, summarise
 from dsd_gym.records import Records
 from dsd_gym.scenario import Scenario
 from dsd_gym.simulator import simulate
+from dsd_gym.staircase import STAIRCASE_FILE
 
 MakeController = Callable[[str, int], Controller]
 """`agents.make_controller`: a spec and the longest window in, a fresh controller out."""
@@ -97,8 +99,7 @@ class CellCache:
     def _path(self, cell: Cell) -> Path | None:
         if self._folder is None or not cell.controller.startswith("static:"):
             return None
-        trace = cell.scenario.workload.trace
-        key = config_hash(cell.scenario), simulator_hash(), _file_hash(trace), cell.with_series
+        key = scenario_digest(cell.scenario), cell.with_series
         digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
         window = cell.controller.removeprefix("static:")
         return (
@@ -108,12 +109,29 @@ class CellCache:
         )
 
 
+def scenario_digest(scenario: Scenario) -> str:
+    """Return a digest of all that a simulation's result depends on but controller and seed: the files it reads too."""
+    files = [_file_hash(path) for path in _files_of(to_dict(scenario))]
+    return hashlib.sha256(repr((config_hash(scenario), simulator_hash(), files)).encode()).hexdigest()
+
+
+def _files_of(data: Any) -> Iterator[str]:
+    """Yield the traces and recordings that a scenario names, wherever in it."""
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in items:
+        if key in ("trace", "file") and isinstance(value, str):
+            yield value
+        else:
+            yield from _files_of(value)
+
+
 @cache
 def simulator_hash() -> str:
-    """Return a digest of the package's version and source and of the hardware figures."""
+    """Return a digest of the package's version, the simulator's source and the figures of the hardware."""
     root = Path(dsd_gym.__file__).parent
-    simulated = [file for file in root.rglob("*.py") if "comparison" not in file.relative_to(root).parts]
-    files = [*sorted(simulated), Path(__file__), HARDWARE_FILE]
+    apart = {"comparison", "studies"}
+    simulated = [file for file in root.rglob("*.py") if not apart.intersection(file.relative_to(root).parts)]
+    files = [*sorted(simulated), Path(__file__), HARDWARE_FILE, STAIRCASE_FILE]
     digest = hashlib.sha256(dsd_gym.__version__.encode())
     for file in files:
         digest.update(file.relative_to(root.parent).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
@@ -121,9 +139,7 @@ def simulator_hash() -> str:
 
 
 @cache
-def _file_hash(path: str | None) -> str:
-    if path is None:
-        return ""
+def _file_hash(path: str) -> str:
     try:
         return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
     except OSError:

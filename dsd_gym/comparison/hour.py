@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dsd_gym.comparison.cells import simulator_hash
+from dsd_gym.comparison.cells import scenario_digest
 from dsd_gym.comparison.compare import Progress
 from dsd_gym.comparison.parallel import run_all
 from dsd_gym.comparison.segments import Segment, SegmentResult, run_segment
-from dsd_gym.config import build, config_hash, to_dict
+from dsd_gym.config import build, to_dict
 from dsd_gym.files import write_atomically
 from dsd_gym.metrics import Metrics
 from dsd_gym.tally import Totals, figures
@@ -99,7 +99,7 @@ def _together(segment: Segment, results: Sequence[SegmentResult]) -> LongRun:
 
 def _file(folder: Path, segment: Segment) -> Path:
     """Return where a segment is kept; one of another scenario, controller or simulator is another file."""
-    key = config_hash(segment.scenario), segment.controller, simulator_hash()
+    key = scenario_digest(segment.scenario), segment.controller
     digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
     return folder / f"segments-{digest}" / f"seed{segment.seed}.json"
 

@@ -59,6 +59,7 @@ def draw_lines(study: Study, results: Results, path: Path) -> Path:
             )
         if study.log_y:
             axes.set_yscale("log")
+            _plain(axes.yaxis)
         else:
             axes.set_ylim(bottom=0.0)
     grid[0].set_ylabel(LABELS.get(metric, metric))
@@ -116,13 +117,13 @@ def draw_reads(study: Study, reads: Sequence[Read], label: str, path: Path) -> P
         axes.set_yscale("log")
         _plain(axes.yaxis)
     legend(figure, axes, 3)
-    figure.suptitle(_read_title(study), fontsize=11)
+    figure.suptitle(_read_title(study, reads), fontsize=11)
     return save(figure, path)
 
 
-def _read_title(study: Study) -> str:
-    note = f"{study.seeds} seeds, bars: 95 % intervals; triangles: beyond what was swept"
-    return f"{study.title}\nscenario {study.scenario}; {note}"
+def _read_title(study: Study, reads: Sequence[Read]) -> str:
+    beyond = "\ntriangles: beyond what was swept" if any(read.beyond for read in reads) else ""
+    return f"{study.title}\nscenario {study.scenario}; {study.seeds} seeds, bars: 95 % intervals{beyond}"
 
 
 def _draw_rows(study: Study, reads: Sequence[Read], label: str, path: Path) -> Path:
@@ -136,7 +137,7 @@ def _draw_rows(study: Study, reads: Sequence[Read], label: str, path: Path) -> P
     axes.set_xlabel(label)
     axes.grid(axis="x", color="#E5E5E5", linewidth=0.6)
     axes.set_xlim(left=0.0)
-    figure.suptitle(_read_title(study), fontsize=11)
+    figure.suptitle(_read_title(study, reads), fontsize=11)
     return save(figure, path)
 
 
@@ -193,7 +194,7 @@ def _ticks(axes: Axes, axis: Axis) -> None:
 def _plain(axis: object) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))  # type: ignore[attr-defined]
+    axis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))  # type: ignore[attr-defined]
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))  # type: ignore[attr-defined]
     axis.set_minor_formatter(NullFormatter())  # type: ignore[attr-defined]
 

@@ -74,7 +74,8 @@ def _cell(study: Study, results: Results, panel: int, x: int, line: Line, metric
     values = [seed[metric] for seed in results[panel, x, line]]
     text = _figure(estimate(values))
     reference = next((other for other in lines(study) if other.name == study.reference), None)
-    if reference is None or reference == line:
+    compared = "_ms" in metric or metric.endswith("_s")
+    if reference is None or reference == line or not compared:
         return text
     ratio = paired_ratio(values, [seed[metric] for seed in results[panel, x, reference]])
     if math.isnan(ratio.estimate):

@@ -7,11 +7,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from dsd_gym.comparison.cells import Cell, MakeController, run, simulator_hash
+from dsd_gym.comparison.cells import Cell, MakeController, run, scenario_digest
 from dsd_gym.comparison.compare import Progress
 from dsd_gym.comparison.evaluation import Row
 from dsd_gym.comparison.parallel import run_all
-from dsd_gym.config import config_hash
 from dsd_gym.studies.study import Line, Study, not_a_number, points
 
 Results = dict[tuple[int, int, Line], list[dict[str, float]]]
@@ -59,7 +58,7 @@ def _key(cell: Cell) -> str:
     file = Path(spec)
     content = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
     agents = _sources(Path(__file__).resolve().parents[2] / "agents")
-    parts = (config_hash(cell.scenario), spec, content, cell.seed, simulator_hash(), agents)
+    parts = (scenario_digest(cell.scenario), spec, content, cell.seed, agents)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
 
 

@@ -33,6 +33,8 @@ class Filler:
         windows, padding, budget = self._take_windows(room, budget)
         room -= len(windows)
         decoding = self._take_decoding(min(room, budget // tokens_per_decode))
+        if not spec.chunked_prefill:  # whoever gets the memory that somebody just lost, begins with the next pass
+            return Batch(decoding, windows, [], padding)
         room, budget = room - len(decoding), budget - len(decoding) * tokens_per_decode
         self._begin_prefills()
         return Batch(decoding, windows, self._prefill_chunks(room, budget), padding)
