@@ -2,7 +2,7 @@
 
 python train.py                                            the default config, about ten minutes
 python train.py configs/train/smoke.yaml seed=1            another config, with a value changed by its dotted key
-python train.py configs/train/awc_mlp.yaml                 the DSD paper's supervised window predictor, an hour
+python train.py configs/train/awc_mlp.yaml                 the DSD paper's supervised window predictor, half an hour
 python train.py scenario.link.rtt_ms=80 name=far           a changed training scenario
 python train.py --resume                                   go on where the last run was stopped
 tensorboard --logdir runs                                  watch

@@ -6,22 +6,25 @@ from dsd_gym.observation import Observation
 from dsd_gym.records import Round
 from policies.window_inputs import WindowInputs
 
-MEMORY = 0.8
-"""Weight that a round's ms and tokens keep after each later round: TPOT is that of about the last five."""
+MEMORY = 0.9
+"""Weight that a round's ms and tokens keep after each later round, as those of the acceptance estimate do."""
+REPORT_GAIN = 0.2
+"""Weight of a new report in the time spent at the target: one alone finds a pass under way, or none."""
 
 
 class PairHistory:
-    """What a pair has been through at the edge: its recent ms a token and its last window.
+    """What a pair has been through: its time at the target and, at the edge, its recent ms a token and last window.
 
-    Cloud rounds leave both as they are. The window and its ms a token tell of the draft's speed, which none of the
-    inputs names; without this memory, a pair in cloud mode could not tell what the edge would do better.
+    Cloud rounds leave the latter two as they are. The window and its ms a token tell of the draft's speed, which none
+    of the inputs names; without this memory, a pair in cloud mode could not tell what the edge would do better.
     """
 
-    __slots__ = ("_elapsed_ms", "_tokens", "decisions", "previous_window")
+    __slots__ = ("_at_target_ms", "_elapsed_ms", "_tokens", "decisions", "previous_window")
 
     def __init__(self) -> None:
         self.decisions = self.previous_window = 0
         self._elapsed_ms = self._tokens = 0.0
+        self._at_target_ms: float | None = None
 
     def decided(self, window: int) -> None:
         """Take in the window decided on, 0 for cloud mode."""
@@ -36,10 +39,14 @@ class PairHistory:
         self._elapsed_ms = MEMORY * self._elapsed_ms + round.elapsed_ms
         self._tokens = MEMORY * self._tokens + round.committed
 
-    def inputs(self, observation: Observation) -> WindowInputs:
-        """Return what the regressor sees."""
+    def observed(self, observation: Observation) -> WindowInputs:
+        """Take in what the edge sees at a decision and return what the regressor does."""
+        spent_ms = observation.queue_wait_ms + observation.iteration_ms
+        if self._at_target_ms is None:
+            self._at_target_ms = spent_ms
+        self._at_target_ms += REPORT_GAIN * (spent_ms - self._at_target_ms)
         return WindowInputs(
-            queue_utilisation(observation),
+            queue_utilisation(observation.one_token_iteration_ms, self._at_target_ms),
             observation.acceptance_estimate,
             observation.smoothed_rtt_ms,
             self._elapsed_ms / self._tokens if self._tokens else 0.0,
@@ -47,14 +54,10 @@ class PairHistory:
         )
 
 
-def queue_utilisation(observation: Observation) -> float:
-    """Return the utilisation in [0, 1) that the target's last report stands for: 1 - s / (w + t).
+def queue_utilisation(service_ms: float, spent_ms: float) -> float:
+    """Return the utilisation in [0, 1) of a target whose pass with one token takes `service_ms`: 1 - service / spent.
 
-    s is the pass with one token, w the reported queue wait and t the reported pass. It is how an M/M/1 queue's
-    utilisation follows from its service time s and the time w + t that a request spends there; 0 where the target is
-    idle. The paper names the input and gives no formula.
+    `spent_ms` is what requests spend there, queue wait and pass. So an M/M/1 queue's utilisation follows from its
+    service time and the time in the system; 0 where the target is idle. The paper names the input and gives no formula.
     """
-    spent_ms = observation.queue_wait_ms + observation.iteration_ms
-    if spent_ms <= observation.one_token_iteration_ms:
-        return 0.0
-    return 1.0 - observation.one_token_iteration_ms / spent_ms
+    return 1.0 - service_ms / spent_ms if spent_ms > service_ms else 0.0

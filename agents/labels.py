@@ -1,12 +1,14 @@
 """Labels for the window regressor: of one drawn deployment, the fixed window that serves it best, and what was seen.
 
 A label needs no controller's skill: every window is run in the same deployment with the same luck, and the score of
-the records says which was best. Rows of inputs are sampled from those same runs.
+the records says which was best. Rows of inputs are sampled from those same runs, and from one in which every pair goes
+to and fro between windows and the cloud.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +29,8 @@ from policies.window_inputs import WindowInputs
 SHORTEST = 2
 """Windows from here to the longest are tried, and cloud mode (0) beside them: the paper's 2..12 and fused."""
 DRAWS = 50
+HELD_DECISIONS = 6
+"""How long a pair keeps a window, where it goes to and fro."""
 
 
 @dataclass(frozen=True)
@@ -100,37 +104,45 @@ def label_deployment(scenario: Scenario, settings: Labels) -> Labelled | None:
     costs: dict[int, float] = {}
     rows: list[WindowInputs] = []
     for window in (0, *range(SHORTEST, scenario.max_window + 1)):
-        watched = Watched(window)
+        watched = Watched([window])
         costs[window] = slo_weighted_ms(simulate(scenario, watched), settings.miss_weight)
         if math.isnan(costs[window]):
             return None
         rows += watched.sample(settings.rows_per_window)
-    return Labelled(costs, tuple(rows))
+    wandering = Watched([mode for window in range(SHORTEST, scenario.max_window + 1) for mode in (window, 0)])
+    simulate(scenario, wandering)
+    return Labelled(costs, (*rows, *wandering.sample(settings.wandering_rows)))
 
 
 class Watched(Controller):
-    """Answer with a fixed window, and keep what a regressor would have seen."""
+    """Answer with windows in turn, each for a while, and keep what a regressor would have seen."""
 
-    def __init__(self, window: int) -> None:
-        self._window = window
-        self._pairs = Pairs(PairHistory)
+    def __init__(self, windows: Sequence[int]) -> None:
+        self._windows = windows
+        self._pairs = Pairs(self._new_pair)
+        self._made = 0
         self._first: list[WindowInputs] = []
         self._later: list[WindowInputs] = []
+
+    def _new_pair(self) -> tuple[int, PairHistory]:
+        self._made += 2
+        return self._made, PairHistory()
 
     def begin(self, stream: int, device: int, target: int) -> None:
         """Find the stream's pair."""
         self._pairs.begin(stream, device, target)
 
     def decide(self, observation: Observation, stream: int) -> Decision:
-        """Return the window."""
-        history = self._pairs.of(stream)
-        (self._later if history.decisions else self._first).append(history.inputs(observation))
-        history.decided(self._window)
-        return Decision(self._window)
+        """Return the window whose turn it is; each pair begins with another."""
+        begins, history = self._pairs.of(stream)
+        window = self._windows[(begins + history.decisions // HELD_DECISIONS) % len(self._windows)]
+        (self._later if history.decisions else self._first).append(history.observed(observation))
+        history.decided(window)
+        return Decision(window)
 
     def record(self, round: Round) -> None:
         """Take in a round."""
-        self._pairs.of(round.stream).record(round)
+        self._pairs.of(round.stream)[1].record(round)
 
     def forget(self, stream: int) -> None:
         """Drop a stream."""

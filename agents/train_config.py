@@ -83,6 +83,8 @@ class Labels:
     """Share of them that training does not see: its loss and regret are told."""
     rows_per_window: Count = 4
     """Rows of inputs sampled from each window's run, and a pair's first decision beside them."""
+    wandering_rows: Count = 16
+    """Rows sampled where every pair goes to and fro between windows and the cloud."""
     miss_weight: Annotated[float, Field(ge=1)] = 2.0
     """What a request that misses an SLO counts for, against one that meets them."""
     horizon_ms: Positive = 20_000.0

@@ -21,7 +21,7 @@ class WindowInputs(NamedTuple):
 
 
 WINDOW_INPUTS: dict[str, Feature] = {
-    "queue_utilisation": Feature("1", 1.0, None, "1 - idle pass / (queue wait + pass) at the target"),
+    "queue_utilisation": Feature("1", 1.0, None, "1 - idle pass / recent (queue wait + pass) at the target"),
     "acceptance_rate": Feature("1", 1.0, None, "recent accepted / tested drafts"),
     "rtt_ms": Feature("ms", 4000.0, 1.0, "smoothed round trip"),
     "tpot_ms": Feature("ms", 4000.0, 1.0, "recent ms a token at the edge; 0 before the first round"),

@@ -12,7 +12,7 @@ from test_policies_regressor import make_header, make_regressor
 
 from agents import make_controller
 from agents.awc_mlp import AwcMlp
-from agents.awc_mlp_inputs import MEMORY, PairHistory, queue_utilisation
+from agents.awc_mlp_inputs import MEMORY, REPORT_GAIN, PairHistory, queue_utilisation
 from agents.pairs import Pairs
 from agents.stabilisation import Stabilised
 from dsd_gym.config import ConfigError
@@ -22,8 +22,8 @@ from dsd_gym.simulator import simulate
 from policies import Layer, Policy, save_policy
 
 
-def stabilised(*predictions: float) -> list[int]:
-    pair = Stabilised(12)
+def stabilised(*predictions: float, first_window: int = 0) -> list[int]:
+    pair = Stabilised(12, first_window)
     return [pair.window(prediction) for prediction in predictions]
 
 
@@ -51,6 +51,7 @@ def test_two_predictions_of_1_running_switch_to_the_cloud_and_two_others_back() 
     assert stabilised(8.0, 1.0, 8.0, 1.0, 8.0) == [8, 5, 6, 4, 6], "one alone does not switch"
     assert stabilised(8.0, 1.4, 0.2, 1.0) == [8, 5, 0, 0], "what rounds to 1 or less speaks for the cloud"
     assert stabilised(1.0, 4.0, 1.0, 4.0, 4.0) == [0, 0, 0, 0, 3], "the first sets the mode, and two lead back"
+    assert stabilised(1.0, 6.0, 6.0, first_window=4) == [0, 0, 5], "2.8, 4.08, 4.848"
 
 
 @given(st.lists(st.floats(-100.0, 100.0), min_size=1, max_size=40), st.integers(1, 16))
@@ -81,35 +82,34 @@ def test_streams_of_a_pair_share_what_is_kept_and_others_do_not() -> None:
 # --- inputs ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("report", "utilisation"),
-    [
-        ({"queue_wait_ms": 0.0, "iteration_ms": 30.0}, 0.0),
-        ({"queue_wait_ms": 0.0, "iteration_ms": 60.0}, 0.5),
-        ({"queue_wait_ms": 60.0, "iteration_ms": 60.0}, 0.75),
-        ({"queue_wait_ms": 0.0, "iteration_ms": 0.0}, 0.0),
-    ],
-)
-def test_queue_utilisation_is_that_of_an_mm1_queue(report: dict[str, float], utilisation: float) -> None:
-    seen = QUIET._replace(one_token_iteration_ms=30.0, **report)  # type: ignore[arg-type]
-    assert queue_utilisation(seen) == pytest.approx(utilisation)
+@pytest.mark.parametrize(("spent_ms", "utilisation"), [(0.0, 0.0), (30.0, 0.0), (60.0, 0.5), (120.0, 0.75)])
+def test_queue_utilisation_is_that_of_an_mm1_queue(spent_ms: float, utilisation: float) -> None:
+    assert queue_utilisation(30.0, spent_ms) == pytest.approx(utilisation)
     if utilisation:  # time in an M/M/1 system = service / (1 - utilisation)
-        assert seen.queue_wait_ms + seen.iteration_ms == pytest.approx(30.0 / (1.0 - utilisation))
+        assert spent_ms == pytest.approx(30.0 / (1.0 - utilisation))
+
+
+def test_time_at_the_target_is_smoothed_over_reports() -> None:
+    history = PairHistory()
+    quiet = QUIET._replace(one_token_iteration_ms=30.0, iteration_ms=30.0, queue_wait_ms=0.0)
+    assert history.observed(quiet).queue_utilisation == 0.0
+    busy = quiet._replace(iteration_ms=40.0, queue_wait_ms=40.0)
+    assert history.observed(busy).queue_utilisation == pytest.approx(1.0 - 30.0 / (30.0 + REPORT_GAIN * 50.0))
 
 
 def test_recent_tpot_is_ms_over_tokens_with_older_rounds_fading() -> None:
     history = PairHistory()
-    assert history.inputs(QUIET).tpot_ms == 0.0
+    assert history.observed(QUIET).tpot_ms == 0.0
     history.record(a_round(0, 100.0, 4))
-    assert history.inputs(QUIET).tpot_ms == 25.0
+    assert history.observed(QUIET).tpot_ms == 25.0
     history.record(a_round(0, 30.0, 1))
     expected = pytest.approx((MEMORY * 100.0 + 30.0) / (MEMORY * 4 + 1))
-    assert history.inputs(QUIET).tpot_ms == expected
+    assert history.observed(QUIET).tpot_ms == expected
     history.decided(5)
     history.decided(0)
     history.record(a_round(0, 900.0, 8)._replace(window=0, drafted=0, accepted=0))
-    assert history.inputs(QUIET).tpot_ms == expected, "cloud rounds do not count"
-    assert history.inputs(QUIET).previous_window == 5, "nor does cloud mode"
+    assert history.observed(QUIET).tpot_ms == expected, "cloud rounds do not count"
+    assert history.observed(QUIET).previous_window == 5, "nor does cloud mode"
 
 
 def test_the_regressor_sees_the_observation_the_pair_and_its_own_last_window() -> None:
@@ -130,9 +130,7 @@ def test_the_regressor_sees_the_observation_the_pair_and_its_own_last_window() -
 # --- the controller -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("predicted", "windows"), [(5.2, [4, 5, 5, 5]), (40.0, [7, 9, 10, 11]), (1.2, [3, 0, 0, 0])]
-)
+@pytest.mark.parametrize(("predicted", "windows"), [(5.2, [4, 5, 5, 5]), (40.0, [7, 9, 10, 11]), (1.2, [0, 0, 0, 0])])
 def test_a_policy_file_becomes_the_stabilised_controller(tmp_path: Path, predicted: float, windows: list[int]) -> None:
     save_policy(constant(predicted), tmp_path / "p.safetensors")
     controller = make_controller(str(tmp_path / "p.safetensors"), 12)

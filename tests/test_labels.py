@@ -72,11 +72,13 @@ def test_rows_are_what_streams_saw_under_every_window() -> None:
     assert labelled is not None
     rows = labelled.rows
     held = QUICK.rows_per_window + 1
-    assert len(rows) == len(labelled.costs) * held
+    of_windows = len(labelled.costs) * held
+    assert len(rows) == of_windows + QUICK.wandering_rows + 1
     for place, window in enumerate(labelled.costs):
         *later, first = rows[place * held : (place + 1) * held]
         assert (first.previous_window, first.tpot_ms) == (0, 0.0), "a pair's very first decision"
         assert all(row.previous_window == window and (row.tpot_ms > 0.0) == (window > 0) for row in later)
+    assert len({row.previous_window for row in rows[of_windows:]}) > 2, "to and fro"
     assert all(0.0 <= row.queue_utilisation < 1.0 and row.rtt_ms > 20.0 for row in rows)
 
 
@@ -115,6 +117,8 @@ def test_deployments_are_split_whole_and_regret_is_the_cost_of_what_is_predicted
     assert both.regret(both.windows) == 0.0
     predicted = np.array([1.4, 2.0, 9.0, -3.0, 2.6], np.float32)
     assert both.regret(predicted) == pytest.approx(np.mean([1.0, 2.0, 1.5, 1.5, 1.25]) - 1.0)
+    fresh = Rows.of([Labelled(made[0].costs, (row, row._replace(tpot_ms=0.0)))])
+    assert fresh.regret(np.array([1.0, 2.0], np.float32)) == 0.0, "a pair without history does not count"
 
 
 # --- the store ------------------------------------------------------------------------------------------------------
