@@ -69,8 +69,9 @@ class NotedSimulation(Simulation):
         (target,) = self.targets
         for name in ("admit", "verify", "decode"):
             setattr(target, name, self._noting(getattr(target, name)))
-        send = target._send
-        target._send = lambda *arguments: (self._left_ms.append(self.env.now), send(*arguments))  # type: ignore
+        outcomes = target._outcomes
+        send = outcomes._send
+        outcomes._send = lambda *arguments: (self._left_ms.append(self.env.now), send(*arguments))  # type: ignore
 
     def _noting(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*arguments: Any) -> Any:
@@ -167,7 +168,10 @@ class SimulatedDraft:
         state.read_tokens = len(state.context)
         return Guess(0, self._confidence[state.committed], None)
 
-    def window(self, state: DraftState, first: Guess | None, length: int) -> list[Guess]:
+    def window(
+        self, state: DraftState, first: Guess | None, length: int, stop_threshold: float | None = None
+    ) -> list[Guess]:
+        assert stop_threshold is None
         ahead = range(state.committed, state.committed + length)
         assert first is None or first.confidence == self._confidence[state.committed]
         state.read_tokens = len(state.context)

@@ -21,6 +21,8 @@ from dsd_gym.records import Records, RequestRecord, Round, Status
 from dsd_gym.scenario import Slo
 
 FORMAT = 1
+REQUEST_FIELDS = RequestRecord.__slots__[: RequestRecord.__slots__.index("status") + 1]
+"""What a runtime knows of a request: those after them are a simulation's."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class SessionLog:
 
     def request(self, request: RequestRecord) -> None:
         """Enter a request that has ended."""
-        self._write("request", {name: getattr(request, name) for name in RequestRecord.__slots__})
+        self._write("request", {name: getattr(request, name) for name in REQUEST_FIELDS})
 
     def close(self) -> None:
         """End the file; what comes later is lost."""
@@ -80,7 +82,7 @@ def read_log(path: Path) -> Records:
                 rounds.append(Round(**_numbers(fields, Round._fields)))
             else:
                 status = Status(fields.pop("status"))
-                requests.append(RequestRecord(**_numbers(fields, RequestRecord.__slots__[:-1]), status=status))
+                requests.append(RequestRecord(**_numbers(fields, REQUEST_FIELDS[:-1]), status=status))
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(f"{path}:{number}: not a line of a session log: {_reason(error)}") from None
     return run_records(name, requests, rounds)
