@@ -141,8 +141,12 @@ def test_many_controllers_make_more_blocks(evaluation: Evaluation) -> None:
         for row in evaluation.rows
         for copy in range(4)
     ]
-    text = text_table(replace(evaluation, rows=tuple(wide), reference=wide[0].controller))
+    many = replace(evaluation, rows=tuple(wide), reference=wide[0].controller)
+    text = text_table(many)
     assert max(map(len, text.splitlines())) <= WIDTH
+    lines = [line for line in markdown_table(many).splitlines() if line.startswith("|")]
+    assert lines[0] == "| controller | tiny | other | geometric mean | unfinished / rejected |"
+    assert sum(line.startswith(f"| {wide[0].controller} |") for line in lines) == 2  # latency and throughput
     assert text.count("geometric mean") > 2
 
 

@@ -11,6 +11,7 @@ from dsd_gym.comparison.evaluation import OVERALL, Evaluation, Score, Summary
 from dsd_gym.comparison.statistics import BOOTSTRAPS, MIN_SEEDS, Ratio
 
 WIDTH = 120
+MOST_COLUMNS = 10
 Cell = list[str]
 """The lines of one cell."""
 
@@ -25,10 +26,14 @@ def text_table(evaluation: Evaluation) -> str:
 
 
 def markdown_table(evaluation: Evaluation) -> str:
-    """Return the same as Markdown, one line a scenario."""
+    """Return the same as Markdown, one line a scenario; many controllers have a line each instead."""
     parts = []
     for score in scores_of(evaluation):
-        head, *body = [[" ".join(cell) for cell in row] for row in _grid(evaluation, score)]
+        grid = [[" ".join(cell) for cell in row] for row in _grid(evaluation, score)]
+        if len(evaluation.controllers) > MOST_COLUMNS:
+            grid = [list(column) for column in zip(*grid, strict=True)]
+            grid[0][0] = "controller"
+        head, *body = grid
         rule = ["---", *["--:"] * (len(head) - 1)]
         lines = ["| " + " | ".join(row) + " |" for row in [head, rule, *body]]
         parts.append(heading(evaluation, score) + "\n\n" + "\n".join(lines))

@@ -51,7 +51,7 @@ def draw_lines(study: Study, results: Results, path: Path) -> Path:
                 yerr=spread,
                 color=COLOURS[shade % len(COLOURS)],
                 marker=MARKERS[shade % len(MARKERS)],
-                linestyle=STYLES[style % len(STYLES)],
+                linestyle="" if study.x.names else STYLES[style % len(STYLES)],
                 markersize=4,
                 linewidth=1.3,
                 capsize=2,
@@ -60,8 +60,8 @@ def draw_lines(study: Study, results: Results, path: Path) -> Path:
         if study.log_y:
             axes.set_yscale("log")
             _plain(axes.yaxis)
-        else:
-            axes.set_ylim(bottom=0.0)
+    if not study.log_y:
+        grid[0].set_ylim(bottom=0.0)  # once all panels are drawn: they share the axis
     grid[0].set_ylabel(LABELS.get(metric, metric))
     _titled(study, figure, grid, f"{study.seeds} seeds{', bars: 95 % intervals' if study.seeds > 3 else ''}")
     return save(figure, path)
@@ -159,7 +159,7 @@ def _spread(read: Read) -> tuple[float, float]:
 
 def _panels(study: Study) -> tuple[Figure, list[Axes]]:
     count = len(study.panels.values) if study.panels else 1
-    columns = min(count, 3)
+    columns = 2 if count == 4 else min(count, 3)
     rows = math.ceil(count / columns)
     width = {1: 7.0, 2: 9.0}.get(columns, 12.0)
     figure, grid = make_grid(rows, columns, width, 3.4 * rows + 1.2, sharey=True)
@@ -202,7 +202,7 @@ def _plain(axis: object) -> None:
 def _shifted(study: Study, index: int) -> list[float]:
     """Return the places of a line, a little aside of the others', so that bars do not hide each other."""
     count = len(lines(study))
-    aside = (index - (count - 1) / 2.0) * 0.004
+    aside = (index - (count - 1) / 2.0) * (0.03 if study.x.names else 0.004)
     if study.x.log:
         return [place * (1.0 + aside) for place in study.x.places]
     width = max(study.x.places) - min(study.x.places)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from dsd_gym.comparison.cells import Cell, MakeController, run, scenario_digest
@@ -57,22 +58,19 @@ def _key(cell: Cell) -> str:
     spec = cell.controller
     file = Path(spec)
     content = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
-    agents = _sources(Path(__file__).resolve().parents[2] / "agents")
+    agents = _sources(Path(__file__).resolve().parents[2])
     parts = (scenario_digest(cell.scenario), spec, content, cell.seed, agents)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
 
 
-_SOURCES: dict[Path, str] = {}
-
-
-def _sources(folder: Path) -> str:
-    """Return a digest of the controllers' own source, read once."""
-    if folder not in _SOURCES:
-        digest = hashlib.sha256()
-        for file in sorted(folder.glob("*.py")):
-            digest.update(file.read_bytes())
-        _SOURCES[folder] = digest.hexdigest()
-    return _SOURCES[folder]
+@cache
+def _sources(root: Path) -> str:
+    """Return a digest of the controllers' source and of the files that they go by."""
+    digest = hashlib.sha256()
+    kinds = ("agents/*.py", "policies/*.py", "policies/awc_mlp.safetensors", "configs/tables/*.yaml")
+    for file in sorted(file for kind in kinds for file in root.glob(kind)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _read(kept: Path) -> dict[str, dict[str, float]]:
