@@ -92,7 +92,7 @@ def _label(chosen: AwcMlpConfig, index: int) -> Labelled:
 
 
 def _hash(chosen: AwcMlpConfig) -> str:
-    """Return a digest of all that a label depends on: not how many there are."""
+    """Return a digest of the settings that a label depends on (not how many there are, nor the code that makes it)."""
     settings = config.to_dict(replace(chosen.labels, scenarios=2, held_out=0.5))
     text = json.dumps([scenario_ranges(chosen), chosen.overrides, chosen.seed, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

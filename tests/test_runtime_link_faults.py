@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -127,7 +128,10 @@ def test_the_command_line_runs_a_link_and_its_events() -> None:
     with serving(echo) as (host, port):
         options = f"--listen 127.0.0.1:0 --to {host}:{port} --rtt-ms 30 --jitter-ms 0 --rtt-at 1:90 --outage 1.5:0.4"
         command = [sys.executable, "-m", "runtime.link", *options.split()]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+        with subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeding
+        ) as process:
             assert process.stdout and process.stderr
             try:
                 listening, _, to = process.stdout.readline().partition(" -> ")
