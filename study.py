@@ -1,7 +1,7 @@
 """Answer a question with a sweep: a study's YAML in; its page, with figures and tables, out.
 
 python study.py break_even                  configs/studies/break_even.yaml -> docs/studies/break_even.md
-python study.py all --smoke --out /tmp/s    about a hundredth of every study
+python study.py all --smoke --out smoke     about a hundredth of every study
 """
 
 from __future__ import annotations
