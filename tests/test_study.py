@@ -17,6 +17,7 @@ from dsd_gym.config import ConfigError, build
 from dsd_gym.studies.readings import best_windows, capacities, crossovers, first_crossing
 from dsd_gym.studies.study import STUDY_FOLDER, Study, lines, load_study, points, smoke
 from dsd_gym.studies.sweep import Results, sweep
+from dsd_gym.theory import break_even_rtt_ms
 
 SHIPPED = sorted(file.stem for file in STUDY_FOLDER.glob("*.yaml"))
 TINY: dict[str, Any] = {
@@ -108,14 +109,13 @@ def test_the_best_window_and_those_within_the_band() -> None:
 
 
 def test_the_break_even_round_trip_meets_the_closed_form(tmp_path: Path) -> None:
-    """RTT < t_cloud a (1 - a^k) / (1 - a) - k t_d (arXiv 2606.25091), with t_cloud as the pass of one token takes."""
+    """With t_cloud as the pass of one token takes."""
     x = {"label": "RTT (ms)", "key": "link.rtt_ms", "values": [10, 30, 50, 70, 90]}
     study = tiny(
         x=x, controllers=["static:5", "static:0"], reading={"kind": "crossover"}, set={"edges.0.draft_ms_per_token": 5}
     )
     (read,) = crossovers(study, sweep(study, make_controller, tmp_path / "cells.jsonl", jobs=1))
-    cloud_ms, a, k = 29.5, 0.8, 5
-    assert read.at.value == pytest.approx(cloud_ms * a * (1 - a**k) / (1 - a) - k * 5, abs=6.0)
+    assert read.at.value == pytest.approx(break_even_rtt_ms(0.8, window=5, draft_ms=5.0, cloud_ms=29.5), abs=6.0)
 
 
 def test_the_script_writes_a_page_whose_pictures_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,7 +21,7 @@ class Piece(NamedTuple):
     """Tokens of the choice so far."""
 
 
-class Shape:
+class Shape(ABC):
     """The answer to one request. Chunks come for pieces as they are, a whole answer for whole choices."""
 
     prefix: ClassVar[str]
@@ -66,11 +67,13 @@ class Shape:
             "total_tokens": self._prompt_tokens + generated,
         }
 
+    @abstractmethod
     def _content(self, text: str) -> dict[str, Any]:
-        raise NotImplementedError
+        """Return a choice's text in a whole answer."""
 
+    @abstractmethod
     def _delta(self, text: str) -> dict[str, Any]:
-        raise NotImplementedError
+        """Return a choice's added text in a chunk."""
 
     def _opening(self) -> Sequence[dict[str, Any]]:
         return ()
