@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import accumulate
 from typing import Protocol
 
@@ -38,6 +39,14 @@ def accepted_run(flags: Sequence[bool], start: int, window: int) -> int:
         return flags.index(False, start, stop) - start
     except ValueError:
         return max(stop - start, 0)
+
+
+def mean_confidence(confidence: Sequence[float], start: int, drafted: int) -> float:
+    """Return the mean over `drafted` positions from `start` on, added up in order on every version of Python."""
+    total = 0.0
+    for position in range(start, start + drafted):
+        total += confidence[position]
+    return total / drafted
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,22 +109,43 @@ class AcceptanceProfile:
     confidence_noise_sd: float = 0.0
 
     @property
+    def varies(self) -> bool:
+        """Whether requests, positions or the draft's readings of them differ at all."""
+        return any((self.request_sd, self.slow_sd, self.fast_sd, self.confidence_noise_sd))
+
+    @property
     def mean_acceptance(self) -> float:
         """The acceptance probability averaged over requests and positions, tested or not."""
         logit_sd = math.hypot(self.request_sd, self.slow_sd, self.fast_sd)
-        points, weights = np.polynomial.hermite_e.hermegauss(40)
-        return float(weights @ _sigmoid(self.mean_logit + logit_sd * points) / weights.sum())
+        points, weights = _normal_quadrature()
+        return float(weights @ sigmoid(self.mean_logit + logit_sd * points) / weights.sum())
 
     def tape(self, seed: int, request: int, length: int) -> Tape:
         """Return the tape of `length` positions of `request`; a longer one begins with the shorter one."""
-        effect = luck.normal(*(luck.uniform(seed, luck.REQUEST_EFFECT, request, half) for half in (0, 1)))
+        numbers = luck.uniforms(seed, luck.ACCEPT, request, 0, length)
+        if not self.varies:
+            probability = sigmoid(np.array([self.mean_logit]))
+            return Tape((numbers < probability).tolist(), probability.tolist() * length)
+        effect = request_effect(seed, request)
         slow, fast, noise = luck.normals(seed, luck.DIFFICULTY, request, 0, 3 * (length + 1)).reshape(-1, 3).T
         logits = _autoregression(self.slow_sd * slow[1:], self.slow_correlation)
         logits += self.fast_sd * math.sqrt(0.5) * np.diff(fast)
         logits += self.mean_logit + self.request_sd * effect
-        accepted = luck.uniforms(seed, luck.ACCEPT, request, 0, length) < _sigmoid(logits)
-        confidence = _sigmoid(logits + self.confidence_noise_sd * noise[1:])
-        return Tape(accepted.tolist(), confidence.tolist())
+        confidence = sigmoid(logits + self.confidence_noise_sd * noise[1:])
+        return Tape((numbers < sigmoid(logits)).tolist(), confidence.tolist())
+
+
+@cache
+def _normal_quadrature() -> tuple[luck.FloatArray, luck.FloatArray]:
+    """Return the points and weights of Gauss and Hermite for a standard normal number."""
+    return np.polynomial.hermite_e.hermegauss(40)
+
+
+def request_effect(seed: int, request: int) -> float:
+    """Return how much easier a request is than others of its kind: standard normal."""
+    return luck.normal(
+        luck.uniform(seed, luck.REQUEST_EFFECT, request, 0), luck.uniform(seed, luck.REQUEST_EFFECT, request, 1)
+    )
 
 
 # Fitted to the data that `python -m dsd_gym.calibrate_acceptance` names and compares them with.
@@ -164,10 +194,16 @@ def with_sampling(profile: AcceptanceProfile, sampling: str) -> AcceptanceProfil
 def _autoregression(noise: luck.FloatArray, correlation: float) -> luck.FloatArray:
     """Return the first-order autoregression that has the variance of `noise` from the first position on."""
     innovation = math.sqrt(1.0 - correlation * correlation)
-    steps = accumulate(noise.tolist(), lambda last, shock: correlation * last + innovation * shock)
+    steps = accumulate(noise.tolist(), lambda last, shock: next_difficulty(last, shock, correlation, innovation))
     return np.fromiter(steps, np.float64, len(noise))
 
 
-def _sigmoid(logits: luck.FloatArray) -> luck.FloatArray:
+def next_difficulty(last: float, shock: float, correlation: float, innovation: float) -> float:
+    """Return the slow difficulty of the position after one of `last`."""
+    return correlation * last + innovation * shock
+
+
+def sigmoid(logits: luck.FloatArray) -> luck.FloatArray:
+    """Return the probabilities of log-odds."""
     probabilities: luck.FloatArray = 1.0 / (1.0 + np.exp(-logits))
     return probabilities

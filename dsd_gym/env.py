@@ -19,6 +19,21 @@ from dsd_gym.scenario import Scenario
 from dsd_gym.simulator import Ask, Simulation
 
 
+def observation_space() -> spaces.Space[NDArray[np.float32]]:
+    """Return the space of scaled observations."""
+    space: spaces.Space[Any] = spaces.Box(0.0, 1.0, (len(FEATURES),), np.float32)
+    return space
+
+
+def action_space_of(max_window: int, stop_thresholds: Sequence[float] | None) -> spaces.Space[Any]:
+    """Return the space of windows, or of windows and stop thresholds; ConfigError for thresholds outside [0, 1]."""
+    if stop_thresholds is None:
+        return spaces.Discrete(max_window + 1)
+    if not stop_thresholds or not all(0.0 <= value <= 1.0 for value in stop_thresholds):
+        raise ConfigError(f"stop_thresholds must be numbers from 0 to 1, not {list(stop_thresholds)}")
+    return spaces.MultiDiscrete([max_window + 1, len(stop_thresholds)])
+
+
 class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], Any]):
     """A window for the request that asks.
 
@@ -96,13 +111,9 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], Any]):
         self.render_mode = render_mode
         base = scenario.base if isinstance(scenario, Family) else scenario
         self.max_window = base.max_window
-        self.observation_space = spaces.Box(0.0, 1.0, (len(FEATURES),), np.float32)
         self.stop_thresholds = None if stop_thresholds is None else tuple(map(float, stop_thresholds))
-        self.action_space: spaces.Space[Any] = spaces.Discrete(self.max_window + 1)
-        if self.stop_thresholds is not None:
-            if not self.stop_thresholds or not all(0.0 <= value <= 1.0 for value in self.stop_thresholds):
-                raise ConfigError(f"stop_thresholds must be numbers from 0 to 1, not {list(self.stop_thresholds)}")
-            self.action_space = spaces.MultiDiscrete([self.max_window + 1, len(self.stop_thresholds)])
+        self.observation_space = observation_space()
+        self.action_space = action_space_of(self.max_window, self.stop_thresholds)
         self.simulation: Simulation | None = None
         self._ask: Ask | None = None
 

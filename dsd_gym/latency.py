@@ -57,6 +57,11 @@ def transmission_ms(message_bytes: float, bandwidth_mbps: float) -> float:
     return message_bytes * 8.0 / (bandwidth_mbps * 1000.0)
 
 
+def one_way_ms(share: float, rtt_ms: float, rtt_factor: float, jitter_ms: float) -> float:
+    """Return one way's `share` of a round trip: `rtt_ms` as its regime stretches it, and the jitter of the moment."""
+    return share * (rtt_ms * rtt_factor + jitter_ms)
+
+
 def externality_ms(added_ms: float, others: int) -> float:
     """Return the delay that a window puts on everybody else: its extra iteration ms times those who wait for it."""
     return added_ms * others

@@ -48,11 +48,13 @@ _SECOND_FACTOR = 0x94D049BB133111EB
 def uniform(seed: int, kind: int, entity: int, index: int) -> float: ...
 @overload
 def uniform(seed: int, kind: int, entity: int, index: NDArray[np.uint64]) -> FloatArray: ...
-def uniform(seed: int, kind: int, entity: int, index: Any) -> Any:
+@overload
+def uniform(seed: int, kind: int, entity: NDArray[np.uint64], index: int) -> FloatArray: ...
+def uniform(seed: int, kind: int, entity: Any, index: Any) -> Any:
     """Return a uniform number in the open interval (0, 1), a multiple of 2^-53.
 
     Each word is stirred in with the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014; constants of
-    Stafford's Mix13). The one formula serves plain integers, arrays of indices and numba, with equal bits.
+    Stafford's Mix13). The one formula serves plain integers, arrays of entities or indices and numba, with equal bits.
     """
     z = _STEP
     for word in (seed, kind, entity, index):
@@ -93,12 +95,21 @@ def normal(first: float, second: float) -> float:
     return math.sqrt(-2.0 * math.log(first)) * math.cos(2.0 * math.pi * second)
 
 
+def exponential(mean: float, number: float) -> float:
+    """Return an exponential number of that mean, made of a uniform one."""
+    return -mean * math.log(number)
+
+
 def normals(seed: int, kind: int, entity: int, start: int, stop: int) -> FloatArray:
     """Return standard normal numbers `start` to `stop - 1`; number i is made of the uniforms 2i and 2i + 1.
 
     They equal `normal` of those uniforms up to rounding: numpy's logarithm and cosine differ from the C
     library's in the last bits.
     """
-    pairs = uniforms(seed, kind, entity, 2 * start, 2 * stop)
+    return normals_of(uniforms(seed, kind, entity, 2 * start, 2 * stop))
+
+
+def normals_of(pairs: FloatArray) -> FloatArray:
+    """Return half as many standard normal numbers as uniform ones are given, each made of two neighbours."""
     result: FloatArray = np.sqrt(-2.0 * np.log(pairs[0::2])) * np.cos(2.0 * np.pi * pairs[1::2])
     return result

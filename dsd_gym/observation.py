@@ -91,6 +91,7 @@ _FIRST_LOG = next(i for i, feature in enumerate(FEATURES.values()) if feature.kn
 _HIGH = np.array([feature.high for feature in FEATURES.values()])
 _LINEAR_SCALE = 1.0 / _HIGH[:_FIRST_LOG]
 _KNEE_SCALE = np.array([1.0 / feature.knee for feature in FEATURES.values() if feature.knee])
+_SCALE = np.concatenate([_LINEAR_SCALE, _KNEE_SCALE])
 _LOG_SCALE = 1.0 / np.log1p(_HIGH[_FIRST_LOG:] * _KNEE_SCALE)
 
 
@@ -104,15 +105,20 @@ def scale_feature(value: float, high: float, knee: float) -> float:
 
 def to_array(observation: Observation) -> NDArray[np.float32]:
     """Return the observation scaled to [0, 1], shape (len(FEATURES),), float32."""
-    values = np.array(observation, dtype=np.float64)
+    return scaled(np.array(observation, dtype=np.float64))
+
+
+def scaled(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return features in their own units, shape (..., len(FEATURES)), scaled to [0, 1]; `values` is written over."""
     np.minimum(values, _HIGH, out=values)
     np.maximum(values, 0.0, out=values)
-    values[:_FIRST_LOG] *= _LINEAR_SCALE
-    logs = values[_FIRST_LOG:]
-    logs *= _KNEE_SCALE
-    np.log1p(logs, out=logs)
+    values *= _SCALE
+    logs = values[..., _FIRST_LOG:] + 1.0
+    np.log(logs, out=logs)  # numpy has this one for whole vectors; log1p would tell apart what float32 does not
     logs *= _LOG_SCALE
-    return values.astype(np.float32)
+    result = values.astype(np.float32)
+    result[..., _FIRST_LOG:] = logs
+    return result
 
 
 def to_raw(scaled: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -144,12 +150,16 @@ class LinkEstimate:
 
     def measured(self, rtt_ms: float) -> None:
         """Take in one round trip."""
-        if self.smoothed_ms == 0.0:
-            self.smoothed_ms, self.deviation_ms = rtt_ms, rtt_ms / 2.0
-        else:
-            self.deviation_ms += 0.25 * (abs(self.smoothed_ms - rtt_ms) - self.deviation_ms)
-            self.smoothed_ms += 0.125 * (rtt_ms - self.smoothed_ms)
+        self.smoothed_ms, self.deviation_ms = smoothed_rtt(self.smoothed_ms, self.deviation_ms, rtt_ms)
         self.last_ms = rtt_ms
+
+
+def smoothed_rtt(smoothed_ms: float, deviation_ms: float, rtt_ms: float) -> tuple[float, float]:
+    """Return the smoothed round trip and its variation after one of `rtt_ms`; 0 and 0 before the first."""
+    if smoothed_ms == 0.0:
+        return rtt_ms, rtt_ms / 2.0
+    deviation_ms += 0.25 * (abs(smoothed_ms - rtt_ms) - deviation_ms)
+    return smoothed_ms + 0.125 * (rtt_ms - smoothed_ms), deviation_ms
 
 
 PRIOR_ACCEPTANCE = 0.65
@@ -160,11 +170,21 @@ MEMORY = 0.9
 """Weight that a round's tests keep after each later round."""
 
 
+def tests_so_far(passed: float, tested: float, window: int, accepted: int) -> tuple[float, float]:
+    """Return the weights of drafts passed and tested after a verdict: unless all were accepted, one failed."""
+    return passed * MEMORY + accepted, tested * MEMORY + (accepted if accepted >= window else accepted + 1)
+
+
+def acceptance_estimate(passed: float, tested: float) -> float:
+    """Return the share of tests passed, the prior's among them."""
+    return (PRIOR_WEIGHT * PRIOR_ACCEPTANCE + passed) / (PRIOR_WEIGHT + tested)
+
+
 class StreamView:
     """One request as its edge sees it: everything an observation is made of, and nothing that it could not know."""
 
     __slots__ = (
-        "_accepted",
+        "_passed",
         "_tested",
         "all_accepted",
         "draft_ms_per_token",
@@ -188,7 +208,7 @@ class StreamView:
         self.last_window = self.last_accepted = 0
         self.all_accepted = self.has_last_round = self.has_last_confidence = False
         self.last_mean_confidence = 0.0
-        self._accepted = self._tested = 0.0
+        self._passed = self._tested = 0.0
 
     def heard(self, report: Report, now_ms: float) -> None:
         """Take in the report that came with a message."""
@@ -200,8 +220,7 @@ class StreamView:
         self.all_accepted = accepted >= window
         self.last_mean_confidence = mean_confidence
         self.has_last_round = self.has_last_confidence = True
-        self._accepted = self._accepted * MEMORY + accepted
-        self._tested = self._tested * MEMORY + (accepted if self.all_accepted else accepted + 1)
+        self._passed, self._tested = tests_so_far(self._passed, self._tested, window, accepted)
 
     def decoded_in_cloud(self) -> None:
         """Take in a cloud chunk: the last window's confidence has gone stale."""
@@ -219,7 +238,7 @@ class StreamView:
         """Return what the controller is shown; `first_guess_confidence` is None where the draft has no guess."""
         link, report = self.link, self.report
         return Observation(
-            (PRIOR_WEIGHT * PRIOR_ACCEPTANCE + self._accepted) / (PRIOR_WEIGHT + self._tested),
+            acceptance_estimate(self._passed, self._tested),
             self.last_window,
             self.last_accepted,
             self.all_accepted,

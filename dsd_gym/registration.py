@@ -17,11 +17,15 @@ ENV_ID = "dsd_gym/EdgeCloud-v0"
 
 
 def register() -> None:
-    """Register the environment; its module, and with it simpy, is loaded by the first `gymnasium.make`."""
+    """Register the environment; its module, and with it simpy or numba, is loaded by the first `make` of it."""
     import gymnasium
 
     if ENV_ID not in gymnasium.registry:
-        gymnasium.register(ENV_ID, entry_point="dsd_gym.env:EdgeCloudEnv")
+        gymnasium.register(
+            ENV_ID,
+            entry_point="dsd_gym.env:EdgeCloudEnv",
+            vector_entry_point="dsd_gym.vector.env:EdgeCloudVectorEnv",
+        )
 
 
 def register_with_gymnasium() -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import simpy
 
-from dsd_gym.acceptance import stopped_window
+from dsd_gym.acceptance import mean_confidence, stopped_window
 from dsd_gym.controller import Controller
 from dsd_gym.deployment import Deployment, Life
 from dsd_gym.messages import call_later
@@ -190,7 +190,7 @@ class Simulation(Deployment):
         yield env.timeout(drafted_ms - env.now + up_ms + transmit_ms)
         request.target.verify(request, drafted)
         verdict = yield request.inbox.receive()
-        request.view.verified(drafted, verdict.accepted, sum(confidence[:drafted]) / drafted)
+        request.view.verified(drafted, verdict.accepted, mean_confidence(confidence, 0, drafted))
         device.verified(request, self._as_drafted(request, drafted, verdict), env.now)
         self._received(request, verdict, up_ms + verdict.propagation_ms)
         return self._end_round(request, decision.window, drafted, verdict, decoded, up_bytes + stop_bytes)

@@ -7,9 +7,18 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dsd_gym import luck
-from dsd_gym.reference import saturation_rate
-from dsd_gym.scenario import Scenario, Workload
-from dsd_gym.scenario.mix import class_lengths, class_shares, mean_lengths
+from dsd_gym.laws import (
+    arrival_law,
+    clipped,
+    device_order,
+    factor_at,
+    length_law,
+    log_normal,
+    owned_device,
+    renewal_gap,
+)
+from dsd_gym.scenario import Scenario
+from dsd_gym.scenario.mix import class_lengths, class_shares
 from dsd_gym.traces import read_trace
 
 
@@ -30,7 +39,8 @@ class Population:
     def __init__(self, scenario: Scenario, seed: int) -> None:
         self._scenario, self._seed = scenario, seed
         self._shares = class_shares(scenario)
-        self._devices = _shuffled(sum(edge.count for edge in scenario.edges), seed)
+        self._lengths = [length_law(class_lengths(scenario, index)) for index in range(len(self._shares))]
+        self._devices = device_order(sum(edge.count for edge in scenario.edges), seed).tolist()
         users = scenario.workload.users if scenario.workload.kind == "closed" else None
         self._owners = users or len(self._devices)  # a closed-loop user keeps one device
 
@@ -43,20 +53,20 @@ class Population:
                 if since_ms >= 0.0:
                     yield self._arrival(stream, since_ms / workload.rate_scale, row.prompt_tokens, row.output_tokens)
             return
-        for stream, arrival_ms in enumerate(self._arrival_times(workload, until_ms)):
+        for stream, arrival_ms in enumerate(self._arrival_times(until_ms)):
             yield self.request(stream, arrival_ms)
 
     def request(self, stream: int, arrival_ms: float) -> Arrival:
         """Return request `stream` with synthetic lengths."""
-        lengths = class_lengths(self._scenario, self._request_class(stream))
-        prompt = _log_normal(lengths.prompt_mean, lengths.prompt_median, self._normal(luck.PROMPT_LENGTH, stream))
-        output = _log_normal(lengths.output_mean, lengths.output_median, self._normal(luck.OUTPUT_LENGTH, stream))
+        law = self._lengths[self._request_class(stream)]
+        prompt = log_normal(law.prompt_median, law.prompt_sigma, self._normal(luck.PROMPT_LENGTH, stream))
+        output = log_normal(law.output_median, law.output_sigma, self._normal(luck.OUTPUT_LENGTH, stream))
         return self._arrival(stream, arrival_ms, round(prompt), round(output))
 
     def think_ms(self, stream: int) -> float:
         """Return the pause before closed-loop request `stream`."""
         think_ms = self._scenario.workload.think_ms
-        return -think_ms * math.log(luck.uniform(self._seed, luck.THINK, stream, 0)) if think_ms else 0.0
+        return luck.exponential(think_ms, luck.uniform(self._seed, luck.THINK, stream, 0)) if think_ms else 0.0
 
     def _request_class(self, stream: int) -> int:
         """Return the class of a request: drawn by share, whoever sends it."""
@@ -71,62 +81,27 @@ class Population:
 
     def _arrival(self, stream: int, arrival_ms: float, prompt: int, output: int) -> Arrival:
         kind = self._request_class(stream)
-        lengths = class_lengths(self._scenario, kind)
+        law = self._lengths[kind]
         return Arrival(
             stream,
             arrival_ms,
-            max(1, min(prompt, lengths.max_prompt)),
-            max(1, min(output, lengths.max_output)),
-            self._devices[(stream % self._owners) % len(self._devices)],
+            clipped(prompt, law.max_prompt),
+            clipped(output, law.max_output),
+            self._devices[owned_device(stream, self._owners, len(self._devices))],
             kind,
         )
 
-    def _arrival_times(self, workload: Workload, until_ms: float) -> Iterator[float]:
-        """Yield a renewal process at the peak rate, thinned to the rate of the moment."""
-        rate = workload.rate_per_s
-        if rate is None:
-            rate = (workload.load or 0.0) * saturation_rate(self._scenario, *mean_lengths(self._scenario))
-        peak = max((piece.factor for piece in workload.pieces), default=1.0) if workload.kind == "piecewise" else 1.0
-        if workload.kind == "diurnal":
-            peak = 1.0 + workload.swing
+    def _arrival_times(self, until_ms: float) -> Iterator[float]:
+        law = arrival_law(self._scenario)
+        thinned = law.swing or law.cycle_ms
         now_ms, index = 0.0, 0
         while now_ms < until_ms:
-            now_ms += self._gap(workload, index) * 1000.0 / (rate * peak)
-            if luck.uniform(self._seed, luck.ARRIVAL, index, 2) * peak < rate_factor(workload, now_ms):
+            phase = luck.uniform(self._seed, luck.ARRIVAL, index, 1) if law.burst_share else 0.0
+            gap = renewal_gap(luck.uniform(self._seed, luck.ARRIVAL, index, 0), phase, law.burst_share)
+            now_ms += gap * 1000.0 / law.peak_per_s
+            if not thinned or luck.uniform(self._seed, luck.ARRIVAL, index, 2) * law.peak < factor_at(law, now_ms):
                 yield now_ms
             index += 1
 
-    def _gap(self, workload: Workload, index: int) -> float:
-        """Return an inter-arrival time of mean 1: exponential, or two-phase hyperexponential with balanced means."""
-        gap = -math.log(luck.uniform(self._seed, luck.ARRIVAL, index, 0))
-        if workload.kind != "bursty":
-            return gap
-        squared = workload.burst_cv**2
-        share = 0.5 * (1.0 + math.sqrt((squared - 1.0) / (squared + 1.0)))
-        first = luck.uniform(self._seed, luck.ARRIVAL, index, 1) < share
-        return gap / (2.0 * (share if first else 1.0 - share))
-
     def _normal(self, kind: int, stream: int) -> float:
         return float(luck.normals(self._seed, kind, stream, 0, 1)[0])
-
-
-def rate_factor(workload: Workload, now_ms: float) -> float:
-    """Return the arrival rate at `now_ms` relative to the workload's rate."""
-    if workload.kind == "piecewise":
-        now_ms %= sum(piece.duration_ms for piece in workload.pieces)
-        for piece in workload.pieces:
-            now_ms -= piece.duration_ms
-            if now_ms < 0.0:
-                return piece.factor
-    if workload.kind == "diurnal":
-        return 1.0 + workload.swing * math.sin(2.0 * math.pi * now_ms / workload.period_ms)
-    return 1.0
-
-
-def _log_normal(mean: float, median: float, normal: float) -> float:
-    return median * math.exp(math.sqrt(2.0 * math.log(mean / median)) * normal)
-
-
-def _shuffled(count: int, seed: int) -> list[int]:
-    """Return 0..count-1 in a random order: requests go round all devices before one gets its next."""
-    return sorted(range(count), key=lambda device: luck.uniform(seed, luck.DEVICE, device, 0))

@@ -18,10 +18,11 @@ from dsd_gym.env import EdgeCloudEnv
 from dsd_gym.forecast import Forecast, Foreseen
 from dsd_gym.metrics import summarise
 from dsd_gym.observation import Observation
-from dsd_gym.records import Decision, Records, Round, Status
+from dsd_gym.records import Decision, Records, Status
 from dsd_gym.request import Request
 from dsd_gym.scenario import Admission, EdgeClass, Lengths, LinkSpec, Scenario, Slo, TargetClass, Workload
 from dsd_gym.simulator import Simulation, simulate
+from dsd_gym.vector.layout import ROUND, STREAM
 from tests.test_conservation import check
 
 OVERLOAD = Scenario(
@@ -158,8 +159,10 @@ def test_an_episode_asks_for_none_of_the_degraded() -> None:
 def test_a_round_that_nobody_decided_is_nobodys_credit() -> None:
     credit = StreamCredit(4, spaces.Box(0.0, 1.0, (2,)), spaces.Discrete(3))
     credit.reset()
-    undecided = Round(7, 0.0, 0.0, 40.0, 0, 0, 0, 8, 8, 10.0, 0.0, 20.0, 1, 5.0, 100.0, 100.0)
-    credit.happened(0, [undecided], [7], reference_ms=20.0)
+    undecided, left = np.zeros(1, ROUND), np.zeros(1, STREAM)
+    undecided["stream"] = left["stream"] = 7
+    undecided["end_ms"], undecided["committed"] = 40.0, 8
+    credit.happened(undecided, left, np.array([20.0]))
     credit.finish()
     assert not len(credit.learned().cost)
 

@@ -12,8 +12,8 @@ CONFIG = ("pydantic", "yaml")
 SIMULATED = ("simpy", "gymnasium")
 OTHERS = ("matplotlib", "rich", "joblib", "scipy", "numba")
 
-NEED_A_LEARNER = {"credit", "export", "network", "ppo", "training", "awc_mlp_network"}
-NEED_THE_SIMULATOR = {"labels", "label_store", "awc_mlp_training"}
+NEED_A_LEARNER = {"credit", "export", "network", "ppo", "training", "vec_env", "stream_links", "awc_mlp_network"}
+NEED_THE_SIMULATOR = {"labels", "label_store", "awc_mlp_training", "population", "validation"}
 AGENTS = sorted(path.stem for path in (ROOT / "agents").glob("*.py"))
 NOT_RULES = NEED_A_LEARNER | NEED_THE_SIMULATOR | {"__init__"}
 RULES = [f"agents.{name}" for name in AGENTS if name not in NOT_RULES and "tune" not in name]

@@ -11,11 +11,12 @@ import pytest
 
 from agents import make_controller
 from dsd_gym.family import Family, load_scenario_or_family
+from dsd_gym.laws import arrival_law, factor_at
 from dsd_gym.reference import reference_ms, saturation_rate
 from dsd_gym.scenario import Lengths, Piece, Scenario, Workload
 from dsd_gym.scenario_files import SCENARIO_FOLDER
 from dsd_gym.simulator import simulate
-from dsd_gym.workload import Population, rate_factor
+from dsd_gym.workload import Population
 
 SHIPPED = sorted(str(p.relative_to(SCENARIO_FOLDER).with_suffix("")) for p in SCENARIO_FOLDER.rglob("*.yaml"))
 HELD_OUT = [name for name in SHIPPED if name.startswith("held_out/")]
@@ -58,7 +59,8 @@ def test_diurnal_rate_swings_about_its_mean() -> None:
     assert len(arrivals) / 400.0 == pytest.approx(20.0, rel=0.04)
     swing = 2 * np.sin(2 * np.pi * arrivals / 10_000.0).mean()
     assert swing == pytest.approx(0.8, abs=0.05)
-    assert max(rate_factor(workload, ms) for ms in range(0, 10_000, 100)) == pytest.approx(1.8, abs=1e-3)
+    law = arrival_law(Scenario(workload=workload))
+    assert max(factor_at(law, ms) for ms in range(0, 10_000, 100)) == pytest.approx(1.8, abs=1e-3)
 
 
 def test_lengths_have_their_mean_and_median_and_are_clipped() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from dsd_gym import luck
-from dsd_gym.latency import transmission_ms
+from dsd_gym.latency import one_way_ms, transmission_ms
 from dsd_gym.network.regimes import Regimes
 from dsd_gym.scenario import LinkSpec, Regime
 
@@ -48,8 +48,8 @@ class Link:
             while regime.outage:
                 leaves_ms = ends_ms
                 regime, ends_ms = self._regimes.at(leaves_ms)
-        one_way_ms = share * (self.spec.rtt_ms * regime.rtt_factor + self._jitter_ms(leaves_ms))
-        return leaves_ms - now_ms + one_way_ms, transmission_ms(message_bytes, bandwidth_mbps * regime.bandwidth_factor)
+        way_ms = one_way_ms(share, self.spec.rtt_ms, regime.rtt_factor, self._jitter_ms(leaves_ms))
+        return leaves_ms - now_ms + way_ms, transmission_ms(message_bytes, bandwidth_mbps * regime.bandwidth_factor)
 
     def _jitter_ms(self, now_ms: float) -> float:
         if self.spec.jitter_ms == 0.0:
@@ -57,7 +57,7 @@ class Link:
         slot = int(now_ms / self.spec.jitter_slot_ms)
         if slot != self._slot:  # messages of one slot share its number
             number = luck.uniform_from(self._jitter, slot)
-            self._slot, self._slot_jitter_ms = slot, -self.spec.jitter_ms * math.log(number)
+            self._slot, self._slot_jitter_ms = slot, luck.exponential(self.spec.jitter_ms, number)
         return self._slot_jitter_ms
 
     def regime(self, now_ms: float) -> tuple[Regime, float]:

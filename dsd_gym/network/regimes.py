@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from dsd_gym import luck
 from dsd_gym.network.timeline import Timeline
@@ -14,6 +15,7 @@ class Regimes:
 
     def __init__(self, regimes: tuple[Regime, ...], seed: int, device: int) -> None:
         self._regimes, self._seed, self._device = regimes, seed, device
+        self._dwells_ms = tuple(regime.dwell_ms for regime in regimes)
         self._timeline = Timeline(self._draw)
 
     def at(self, now_ms: float) -> tuple[Regime, float]:
@@ -30,23 +32,28 @@ class Regimes:
         return at_ms
 
     def _draw(self, index: int, last: int | None) -> tuple[int, float]:
-        count = len(self._regimes)
         which = luck.uniform(self._seed, luck.REGIME, self._device, 2 * index)
-        if count == 1:
+        if len(self._regimes) == 1:
             return 0, math.inf
-        if last is None:
-            state = self._stationary(which)
-        else:
-            state = int(which * (count - 1))
-            state += state >= last
+        state = first_state(which, self._dwells_ms) if last is None else next_state(which, last, len(self._regimes))
         dwell = luck.uniform(self._seed, luck.REGIME, self._device, 2 * index + 1)
-        return state, -self._regimes[state].dwell_ms * math.log(dwell)
+        return state, luck.exponential(self._dwells_ms[state], dwell)
 
-    def _stationary(self, uniform: float) -> int:
-        """Return a first regime drawn by share of time, which for equally likely visits is the share of dwell."""
-        total = uniform * sum(regime.dwell_ms for regime in self._regimes)
-        for state, regime in enumerate(self._regimes):
-            total -= regime.dwell_ms
-            if total < 0.0:
-                return state
-        return len(self._regimes) - 1
+
+def first_state(number: float, dwells_ms: Sequence[float]) -> int:
+    """Return a first regime drawn by share of time, which for equally likely visits is the share of dwell."""
+    total_ms = 0.0
+    for dwell_ms in dwells_ms:
+        total_ms += dwell_ms
+    left_ms = number * total_ms
+    for state, dwell_ms in enumerate(dwells_ms):
+        left_ms -= dwell_ms
+        if left_ms < 0.0:
+            return state
+    return len(dwells_ms) - 1
+
+
+def next_state(number: float, last: int, count: int) -> int:
+    """Return the regime after `last`: another of the `count`, all equally likely."""
+    state = int(number * (count - 1))
+    return state + 1 if state >= last else state

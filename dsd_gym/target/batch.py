@@ -110,8 +110,10 @@ class Batch:
             tokens += self.padding.tokens - sum(window.tokens for window in self.windows)
         total_ms += costs.target.iteration_ms(tokens, streams + len(self.windows), context)
         if self.prefills:
-            total_ms += row.prefill_fixed_ms + sum(
-                latency.prefill_attention_ms(chunk, request.prefilled, row.prefill_token_ms, row.prefill_pair_ms)
-                for request, chunk in self.prefills
-            )
+            attention_ms = 0.0
+            for request, chunk in self.prefills:
+                attention_ms += latency.prefill_attention_ms(
+                    chunk, request.prefilled, row.prefill_token_ms, row.prefill_pair_ms
+                )
+            total_ms += row.prefill_fixed_ms + attention_ms
         return Shape(tokens, total_ms, self.padding)

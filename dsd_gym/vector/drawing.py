@@ -1,0 +1,113 @@
+"""The requests of a run: the numbers of `dsd_gym.workload.Population`, drawn by compiled loops over the same laws."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsd_gym import luck
+from dsd_gym.laws import ArrivalLaw, LengthLaw
+from dsd_gym.vector.compiled import (
+    clipped,
+    compiled,
+    compiled_arrays,
+    factor_at,
+    log_normal,
+    owned_device,
+    renewal_gap,
+    uniform,
+)
+from dsd_gym.vector.layout import FloatArray, Records
+
+Ints = NDArray[np.int64]
+_ARRIVAL, _PROMPT_LENGTH, _OUTPUT_LENGTH = luck.ARRIVAL, luck.PROMPT_LENGTH, luck.OUTPUT_LENGTH
+_FIRST_ROOM = 256
+
+
+class Drawn(NamedTuple):
+    """Requests in the order of their numbers, columns by request."""
+
+    first_stream: int
+    arrival_ms: FloatArray
+    prompt_tokens: Ints
+    output_tokens: Ints
+
+
+def synthetic(law: LengthLaw, seed: int, first: int, arrival_ms: FloatArray) -> Drawn:
+    """Return requests with drawn lengths, from stream `first` on."""
+    count = len(arrival_ms)
+    normals = luck.normals_of(length_numbers(np.uint64(seed), first, count))
+    prompts = token_counts(normals[:count], law.prompt_median, law.prompt_sigma, law.max_prompt)
+    outputs = token_counts(normals[count:], law.output_median, law.output_sigma, law.max_output)
+    return Drawn(first, arrival_ms, prompts, outputs)
+
+
+@compiled_arrays
+def arrival_times(law: ArrivalLaw, seed: np.uint64, until_ms: float, limit: int) -> FloatArray:
+    """Return the arrivals of an open loop before `until_ms`, `limit` at most."""
+    times, count, now_ms, index = np.empty(_FIRST_ROOM), 0, 0.0, 0
+    thinned = law.swing > 0.0 or law.cycle_ms > 0.0
+    kind, phase = np.uint64(_ARRIVAL), 0.0
+    while count < limit:
+        if law.burst_share > 0.0:
+            phase = uniform(seed, kind, np.uint64(index), np.uint64(1))
+        gap = renewal_gap(uniform(seed, kind, np.uint64(index), np.uint64(0)), phase, law.burst_share)
+        now_ms += gap * 1000.0 / law.peak_per_s
+        if now_ms >= until_ms:
+            break
+        if not thinned or uniform(seed, kind, np.uint64(index), np.uint64(2)) * law.peak < factor_at(law, now_ms):
+            if count == len(times):
+                longer = np.empty(2 * count)
+                longer[:count] = times
+                times = longer
+            times[count] = now_ms
+            count += 1
+        index += 1
+    return times[:count]
+
+
+@compiled_arrays
+def length_numbers(seed: np.uint64, first: int, count: int) -> FloatArray:
+    """Return the uniform numbers that decide on the prompts of `count` requests, two for each, then on the outputs."""
+    drawn, place = np.empty(4 * count), 0
+    for kind in (_PROMPT_LENGTH, _OUTPUT_LENGTH):
+        for stream in range(first, first + count):
+            for index in range(2):
+                drawn[place] = uniform(seed, np.uint64(kind), np.uint64(stream), np.uint64(index))
+                place += 1
+    return drawn
+
+
+@compiled_arrays
+def token_counts(normals: FloatArray, median: float, sigma: float, most: int) -> Ints:
+    """Return log-normal lengths made of normal numbers."""
+    tokens = np.empty(len(normals), np.int64)
+    for place in range(len(normals)):
+        tokens[place] = clipped(round(log_normal(median, sigma, normals[place])), most)
+    return tokens
+
+
+@compiled
+def write_requests(
+    requests: Records,
+    reports: Records,
+    first: int,
+    blank_request: Any,
+    blank_report: Any,
+    drawn: Drawn,
+    lengths: Ints,
+    devices: NDArray[np.intp],
+    owners: int,
+    tape: int,
+) -> None:
+    """Put requests from place `first` on; their tapes of these lengths lie one after another from `tape` on."""
+    for place in range(len(lengths)):
+        requests[first + place], reports[first + place] = blank_request[0], blank_report[0]
+        request = requests[first + place]
+        request.arrival_ms = drawn.arrival_ms[place]
+        request.prompt_tokens, request.output_tokens = drawn.prompt_tokens[place], drawn.output_tokens[place]
+        request.device = devices[owned_device(drawn.first_stream + place, owners, len(devices))]
+        request.tape = tape
+        tape += lengths[place]

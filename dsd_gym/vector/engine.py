@@ -1,0 +1,219 @@
+"""The event loop: each deployment goes on to its next question, or to its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsd_gym.vector.compiled import compiled
+from dsd_gym.vector.events import pop, push
+from dsd_gym.vector.layout import (
+    ANSWERED,
+    ARRIVAL,
+    DECODE,
+    END,
+    GUESSED,
+    LAST,
+    MESSAGE,
+    NONE,
+    NORMAL,
+    PASS_END,
+    PASS_START,
+    PROMPT,
+    QUEUES,
+    RIDING,
+    STOP,
+    WINDOW,
+    Cell,
+    FloatArray,
+    Log,
+    Records,
+    World,
+)
+from dsd_gym.vector.life import ask, count_waiting, decided, enter, prompt_arrived, read_inbox, send_prompt, think
+from dsd_gym.vector.outcomes import deliver
+from dsd_gym.vector.received import observe
+from dsd_gym.vector.target import begin_pass, decode, verify
+
+ASKED, OVER, NO_EVENT_ROOM, NO_MESSAGE_ROOM, NO_REQUEST_ROOM, NO_LOG_ROOM = range(6)
+"""How a deployment stands when it stops: a question, the end, or an array that must grow before it can go on."""
+
+_MOST_PUSHED = 4
+"""Events that one event schedules at most, the messages of a pass aside."""
+
+
+@compiled
+def advance(
+    world: World,
+    log: Log,
+    chosen: NDArray[np.int64],
+    windows: NDArray[np.int64],
+    thresholds: FloatArray,
+    seen: FloatArray,
+    waited_ms: FloatArray,
+    standing: NDArray[np.int64],
+) -> None:
+    """Answer the question of each `chosen` deployment, if it has one, and go on to the next.
+
+    What is given and returned has a row for each deployment: `windows`, `thresholds` (negative: none) and, written
+    over, features `seen` in their own units, `waited_ms` summed over live requests, and how the deployment is
+    `standing`. One for which an array is too small stops before the event that would not fit; to be called again.
+    """
+    for deployment in chosen:
+        cell = Cell(
+            world.state[deployment],
+            world.requests[deployment],
+            world.reports[deployment],
+            world.devices[deployment],
+            world.regimes[deployment],
+            world.targets[deployment],
+            world.queues[deployment],
+            world.messages[deployment],
+            world.events[deployment],
+            world.accepted[deployment],
+            world.confidence[deployment],
+        )
+        state = cell.state
+        if entries(log) + 2 > len(log.rounds):  # one for the answer's round, one for the first event's
+            standing[deployment] = NO_LOG_ROOM
+            continue
+        if state.asking != NONE:
+            answer(cell, log, deployment, windows[deployment], thresholds[deployment])
+        standing[deployment] = run(cell, log, deployment)
+        if standing[deployment] == ASKED:
+            observe(cell, state.asking, seen[deployment])
+        if standing[deployment] == ASKED or standing[deployment] == OVER:
+            count_waiting(state)
+            waited_ms[deployment] = state.waited_ms
+            state.taken_ms += state.waited_ms
+            state.waited_ms = 0.0
+
+
+@compiled
+def entries(log: Log) -> int:
+    """Return how many entries the longest part of the log has."""
+    return max(log.counts[0], log.counts[1], log.counts[2])  # type: ignore[no-any-return]
+
+
+@compiled
+def open_doors(states: Records, events: Records, requests: Records, place: int, end_ms: float) -> None:
+    """Schedule the end of the fresh run at `place`, and the first request of its open loop or of each user."""
+    state, own = states[place], events[place]
+    push(state, own, end_ms, LAST, END, 0)
+    state.sources = max(1, state.users)
+    for user in range(state.users):
+        think(state, own, user)
+    if state.users == 0 and state.arrivals:
+        push(state, own, requests[place, 0].arrival_ms - 0.0, NORMAL, ARRIVAL, 0)
+    elif state.users == 0:
+        state.sources, state.stopped = 0, 1
+
+
+@compiled
+def answer(cell: Cell, log: Log, deployment: int, window: int, threshold: float) -> None:
+    """Answer the question, after all that was to happen at this ms before it was answered."""
+    state, number = cell.state, cell.state.asking
+    cell.requests[number].window, cell.requests[number].threshold = window, threshold
+    state.asking = NONE
+    if state.events and cell.events[0].at_ms == state.now_ms:
+        push(state, cell.events, state.now_ms, NORMAL, ANSWERED, number)
+    else:
+        decided(cell, log, deployment, number)
+
+
+@compiled
+def run(cell: Cell, log: Log, deployment: int) -> int:
+    """Let events happen until somebody asks."""
+    state = cell.state
+    while state.asking == NONE:
+        if state.stopped:
+            return OVER
+        if entries(log) + 1 > len(log.rounds):
+            return NO_LOG_ROOM
+        event = cell.events[0]
+        kind, who = event.kind, event.who
+        pushed = _MOST_PUSHED
+        if kind == PASS_END:
+            target = cell.targets[who]
+            sent = cell.queues[who * QUEUES + RIDING].count + target.decoding + target.prefills
+            if sent > state.free_messages:
+                return NO_MESSAGE_ROOM
+            pushed += sent
+        elif kind == ARRIVAL and who >= state.arrivals:
+            return NO_REQUEST_ROOM
+        if state.events + pushed > len(cell.events):
+            return NO_EVENT_ROOM
+        state.now_ms = event.at_ms
+        pop(state, cell.events)
+        happen(cell, log, deployment, kind, who)
+    return ASKED
+
+
+@compiled
+def happen(cell: Cell, log: Log, deployment: int, kind: int, who: int) -> None:
+    """Let one event happen."""
+    if kind == GUESSED:
+        ask(cell, who)
+    elif kind == WINDOW:
+        verify(cell, who)
+    elif kind == MESSAGE:
+        cell.messages[who].arrived = 1
+        read_inbox(cell, log, deployment, cell.messages[who].request)
+    elif kind == PASS_END:
+        end_pass(cell, who)
+    elif kind == PASS_START:
+        begin_pass(cell, who)
+    elif kind == ANSWERED:
+        decided(cell, log, deployment, who)
+    elif kind == DECODE:
+        decode(cell, who)
+    elif kind == STOP:
+        cell.requests[who].stopping = 1
+    elif kind == PROMPT:
+        prompt_arrived(cell, log, deployment, who)
+    elif kind == ARRIVAL:
+        arrive(cell, log, deployment, who)
+    elif kind == END:
+        cell.state.stopped = 1
+
+
+@compiled
+def arrive(cell: Cell, log: Log, deployment: int, number: int) -> None:
+    """Begin a request; an open loop's next is on its way then."""
+    state = cell.state
+    if state.users:
+        if state.now_ms >= state.horizon_ms or state.arrived >= state.arrival_limit:
+            end_source(state)
+            return
+        cell.requests[number].arrival_ms = state.now_ms
+    state.arrived += 1
+    enter(cell, log, deployment, number)
+    if not state.users:
+        if number + 1 < state.arrivals:
+            ahead_ms = cell.requests[number + 1].arrival_ms - state.now_ms
+            push(state, cell.events, state.now_ms + ahead_ms, NORMAL, ARRIVAL, number + 1)
+        else:
+            end_source(state)
+    send_prompt(cell, number)
+
+
+@compiled
+def end_source(state: Any) -> None:
+    """Let nothing more come from a user or an open loop."""
+    state.sources -= 1
+    if state.sources == 0 and state.live == 0:
+        state.stopped = 1
+
+
+@compiled
+def end_pass(cell: Cell, place: int) -> None:
+    """Add the pass to the target's work, send what it brought, begin the next."""
+    state, target = cell.state, cell.targets[place]
+    if target.start_ms < state.horizon_ms and state.now_ms > state.warm_up_ms:
+        target.busy_ms += min(state.now_ms, state.horizon_ms) - max(target.start_ms, state.warm_up_ms)
+        target.iterations += 1
+        target.pass_tokens += target.tokens
+    deliver(cell, place)
+    begin_pass(cell, place)

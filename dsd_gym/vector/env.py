@@ -1,0 +1,176 @@
+"""Many deployments as one Gymnasium vector environment: each of them what `EdgeCloudEnv` is alone, only faster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from dsd_gym.config import ConfigError
+from dsd_gym.env import action_space_of, observation_space
+from dsd_gym.family import Family, load_scenario_or_family
+from dsd_gym.observation import FEATURES, scaled
+from dsd_gym.scenario import Scenario
+from dsd_gym.vector.fleet import Fleet
+from dsd_gym.vector.layout import Records
+from dsd_gym.vector.loading import Deployment
+from dsd_gym.vector.support import check_supported
+
+Infos = dict[str, Any]
+TRIES = 100
+"""Runs in a row in which nobody asks, before a scenario is taken to have no questions at all."""
+
+
+class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[Any]]):
+    """`num_envs` deployments: spaces, rewards and ends as in `dsd_gym.env.EdgeCloudEnv`.
+
+    Deployment i that is reset with seed s + i meets what `EdgeCloudEnv.reset(seed=s + i)` does, and goes on alike.
+    One that has ended begins anew in the same step: its last observation (zeros: nobody asks any more) stands in
+    `info["final_obs"]`.
+
+    `info["rounds"]`, `info["begun"]` and `info["ended"]` are record arrays (`dsd_gym.vector.layout.ROUND` and `STREAM`)
+    of all that happened in the step, the column `deployment` telling where; `begun_anew` are the requests that had
+    begun by the first question of deployments that were reset. `stream`, `time_ms` and `reference_ms` have an entry
+    for each deployment, after the reset. They are good until the next step.
+
+    Raises:
+        ConfigError: the scenario has a mechanism that only the SimPy simulator knows; the line names it.
+    """
+
+    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 (Gymnasium's own form)
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        scenario: str | Path | Scenario | Family = "train/single",
+        render_mode: str | None = None,
+        stop_thresholds: Sequence[float] | None = None,
+    ) -> None:
+        if isinstance(scenario, str | Path):
+            scenario = load_scenario_or_family(scenario)
+        self._source = scenario
+        base = scenario.base if isinstance(scenario, Family) else scenario
+        check_supported(scenario)
+        self.num_envs, self.render_mode = num_envs, render_mode
+        self.max_window = base.max_window
+        self.stop_thresholds = None if stop_thresholds is None else tuple(map(float, stop_thresholds))
+        self.single_action_space = action_space_of(self.max_window, self.stop_thresholds)
+        self.single_observation_space = observation_space()
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self._thresholds = np.array([value or -1.0 for value in self.stop_thresholds or ()])
+        self._fleet = Fleet(num_envs)
+        self._randoms = [seeding.np_random(None)[0] for _ in range(num_envs)]
+        self._deployment = Deployment(scenario) if isinstance(scenario, Scenario) else None
+        self._first_reward = np.zeros(num_envs)
+        self._ready = np.zeros(num_envs, np.bool_)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: Infos | None = None
+    ) -> tuple[NDArray[np.float32], Infos]:
+        """Begin new runs, all or those of `options["reset_mask"]`; with a number as seed, deployment i has seed + i."""
+        seeds, mask = self._seeds(seed), self._mask(options)
+        for place in np.flatnonzero(mask).tolist():
+            if (own := seeds[place]) is not None:
+                self._randoms[place] = seeding.np_random(int(own))[0]
+        self._begin(np.flatnonzero(mask))
+        self._ready |= mask
+        return scaled(self._fleet.seen.copy()), self._info()
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, int | np.integer):
+            return [int(seed) + place for place in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"{self.num_envs} deployments need as many seeds, not {len(seed)}")
+        return seed
+
+    def _mask(self, options: Infos | None) -> NDArray[np.bool_]:
+        mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, np.bool_)))
+        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.any():
+            raise ValueError(f"reset_mask must be {self.num_envs} truth values, one of them true, not {mask.tolist()}")
+        return mask
+
+    def step(
+        self, actions: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], Infos]:
+        """Answer every question and run to the next ones."""
+        if not self._ready.all():
+            raise gymnasium.error.ResetNeeded("call reset before step")
+        fleet = self._fleet
+        fleet.answer(*self._decisions(np.asarray(actions)))
+        rewards = self._first_reward - fleet.waited_ms / fleet.reference_ms
+        self._first_reward[:] = 0.0
+        over, live = fleet.over, fleet.state["live"] > 0
+        info = self._info()
+        if over.any():
+            info |= self._ended(over, info)
+        return scaled(fleet.seen.copy()), rewards, over & ~live, over & live, info
+
+    def _decisions(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+        if actions.shape != self.action_space.shape or actions.dtype.kind not in "iu":
+            raise ValueError(f"actions must be integers of shape {self.action_space.shape}, not {actions!r:.60}")
+        windows = actions if self.stop_thresholds is None else actions[:, 0]
+        if windows.min() < 0 or windows.max() > self.max_window:
+            raise ValueError(f"a window is outside 0..{self.max_window}")
+        if self.stop_thresholds is None:
+            return windows, None
+        chosen = actions[:, 1]
+        if chosen.min() < 0 or chosen.max() >= len(self._thresholds):
+            raise ValueError(f"a threshold is outside 0..{len(self._thresholds) - 1}")
+        return windows, self._thresholds[chosen]
+
+    def _ended(self, over: NDArray[np.bool_], info: Infos) -> Infos:
+        """Begin anew where a run is over; return what is to be told of its end."""
+        places = np.flatnonzero(over)
+        last = np.full(self.num_envs, None, object)
+        for place in places:
+            last[place] = np.zeros(len(FEATURES), np.float32)
+        final = {name: info[name].copy() for name in ("time_ms", "reference_ms")}
+        kept = {name: info[name].copy() for name in ("rounds", "begun", "ended")}
+        self._begin(places)
+        told = self._info() | kept | {"begun_anew": self._fleet.begun.copy()}
+        return told | {"final_obs": last, "_final_obs": over, "final_info": final, "_final_info": over}
+
+    def _begin(self, places: NDArray[np.intp]) -> None:
+        """Load fresh runs; one in which nobody ever asks (no arrivals) is no episode and is drawn again."""
+        fleet, left = self._fleet, places
+        drawn = {place: self._draw(place) for place in places}
+        begun: list[Records] = []
+        for _ in range(TRIES):
+            for place in left:
+                fleet.load(int(place), drawn[place], int(self._randoms[place].integers(2**31)))
+            fleet.start(left)
+            begun.append(fleet.begun[~fleet.over[fleet.begun["deployment"]]].copy())
+            left = left[fleet.over[left]]
+            if not len(left):
+                break
+        else:
+            raise ConfigError(f"{self._source.name}: nobody ever asks: no request of two tokens or more arrives")
+        fleet.tell_begun(np.concatenate(begun))
+        self._first_reward[places] = -fleet.waited_ms[places] / fleet.reference_ms[places]
+
+    def _draw(self, place: np.intp) -> Deployment:
+        if self._deployment is not None:
+            return self._deployment
+        assert isinstance(self._source, Family)
+        return Deployment(self._source.sample(self._randoms[place]))
+
+    def _info(self) -> Infos:
+        fleet = self._fleet
+        return {
+            "stream": fleet.asking,
+            "time_ms": fleet.state["now_ms"].copy(),
+            "reference_ms": fleet.reference_ms,
+            "rounds": fleet.rounds,
+            "begun": fleet.begun,
+            "ended": fleet.ended,
+        }

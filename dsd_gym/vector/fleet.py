@@ -1,0 +1,122 @@
+"""Many deployments side by side: arrays in, arrays out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsd_gym.observation import FEATURE_NAMES
+from dsd_gym.vector.engine import NO_EVENT_ROOM, OVER, advance
+from dsd_gym.vector.layout import FloatArray, Records
+from dsd_gym.vector.rows import Rows, new_log
+
+Ints = NDArray[np.int64]
+
+
+class Fleet(Rows):
+    """Simulates `count` deployments at once, each of its own scenario and seed, each up to its next question.
+
+    Attributes:
+        seen: features of the questions in their own units, float64 of shape (count, features).
+        waited_ms: ms that passed up to the question, summed over live requests, (count,).
+        reference_ms: of each deployment, (count,).
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.seen = np.zeros((count, len(FEATURE_NAMES)))
+        self.waited_ms = np.zeros(count)
+        self._windows, self._thresholds = np.zeros(count, np.int64), np.full(count, -1.0)
+        self._all = np.arange(count)
+
+    def start(self, places: Ints) -> None:
+        """Let freshly loaded deployments come to their first question."""
+        self._log.counts[:] = 0
+        self._go_on(places)
+
+    def answer(self, windows: Ints, thresholds: FloatArray | None = None) -> None:
+        """Answer every question that is pending and go on to the next ones.
+
+        Raises:
+            ValueError: a window is longer than its deployment's longest, or negative.
+        """
+        asking = self._standing != OVER
+        if (wrong := asking & ((windows < 0) | (windows > self._longest))).any():
+            place = int(wrong.argmax())
+            raise ValueError(f"window {windows[place]} is outside 0..{self._longest[place]}")
+        self._log.counts[:] = 0
+        self._windows[:] = windows
+        if thresholds is not None:
+            self._thresholds[:] = thresholds
+        self._go_on(self._all[asking])
+
+    def _go_on(self, places: Ints) -> None:
+        while len(places):
+            advance(
+                self._world,
+                self._log,
+                places,
+                self._windows,
+                self._thresholds,
+                self.seen,
+                self.waited_ms,
+                self._standing,
+            )
+            standing = self._standing[places]
+            places = places[standing >= NO_EVENT_ROOM]
+            if len(places):
+                self._make_room(places)
+
+    # --- what came of it ----------------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> NDArray[np.bool_]:
+        """Whether a deployment has come to its end, (count,)."""
+        over: NDArray[np.bool_] = self._standing == OVER
+        return over
+
+    @property
+    def asking(self) -> Ints:
+        """The streams that ask, (count,)."""
+        streams: Ints = self._world.state["asking"] + self._world.state["first_stream"]
+        return streams
+
+    @property
+    def state(self) -> Records:
+        """Each deployment's own figures (`layout.STATE`), (count,): time, live requests and more."""
+        return self._world.state
+
+    @property
+    def rounds(self) -> Records:
+        """The rounds that ended since the last answer (`layout.ROUND`), of all deployments."""
+        return self._log.rounds[: self._log.counts[0]]
+
+    @property
+    def begun(self) -> Records:
+        """The requests that arrived since then (`layout.STREAM`)."""
+        return self._log.begun[: self._log.counts[1]]
+
+    @property
+    def ended(self) -> Records:
+        """The requests that finished or were rejected since then (`layout.STREAM`)."""
+        return self._log.ended[: self._log.counts[2]]
+
+    def tell_begun(self, begun: Records) -> None:
+        """Let `begun` be these: fresh runs may be started in several calls."""
+        if len(begun) > len(self._log.begun):
+            self._log = new_log(2 * len(begun), self._log)
+        self._log.begun[: len(begun)] = begun
+        self._log.counts[1] = len(begun)
+
+    def requests(self, place: int) -> Records:
+        """Return the requests of a deployment drawn so far (`layout.REQUEST`)."""
+        return self._world.requests[place, : self._world.state[place]["arrivals"]]
+
+    def targets(self, place: int) -> Records:
+        """Return the targets of a deployment (`layout.TARGET`)."""
+        return self._world.targets[place, : self._world.state[place]["targets"]]
+
+    def device_classes(self, place: int) -> Ints:
+        """Return the edge class of each device of a deployment."""
+        classes: Ints = self._world.devices[place]["device_class"]
+        return classes

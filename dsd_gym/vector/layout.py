@@ -1,0 +1,138 @@
+"""What the twin knows of its deployments: one record for each of them, its machines, requests, messages and events.
+
+Every array has a row for each deployment. Rows are as long as the largest deployment needs; what is unused is never
+touched.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsd_gym.observation import Report
+
+NONE = -1
+"""No request, no message."""
+
+NORMAL, LAST = 1, 2
+"""Priorities of events at the same ms, as in `dsd_gym.messages`."""
+
+_KINDS = ("ARRIVAL", "PROMPT", "GUESSED", "ANSWERED", "WINDOW", "MESSAGE", "DECODE", "STOP", "PASS_START", "PASS_END")
+ARRIVAL, PROMPT, GUESSED, ANSWERED, WINDOW, MESSAGE, DECODE, STOP, PASS_START, PASS_END = range(len(_KINDS))
+END = len(_KINDS)
+"""Kinds of events: what happens to the request, message or target that the event names."""
+
+TRAVELLING, FIRST_TOKEN, GUESSING, ASKING, AWAY, CHUNK, RETURNING = range(7)
+"""Stages of a request: what it waits for. FIRST_TOKEN, AWAY (a verdict), CHUNK and RETURNING read the inbox."""
+
+UNBORN, LIVE, FINISHED, REJECTED = range(4)
+
+WAITING, PREFILLING, WINDOWS, DECODING, RIDING = range(5)
+QUEUES = 5
+"""The queues of a target: requests before and in their prefill, windows and decoding streams, and windows in a pass."""
+
+_REPORT = [(name, np.float64) for name in Report._fields]
+
+
+def _record(**fields: str) -> np.dtype[np.void]:
+    """Return a record: type to names, separated by spaces."""
+    names = [(name, getattr(np, kind)) for kind, part in fields.items() for name in part.split()]
+    return np.dtype(names, align=True)
+
+
+STATE = _record(
+    float64="""now_ms waited_ms taken_ms counted_ms horizon_ms think_ms reference_ms warm_up_ms header_bytes
+    prompt_token_bytes draft_token_bytes committed_token_bytes""",
+    int64="""order events asking stopped sources arrived live arrivals users arrival_limit
+    free_message free_messages chunk_tokens targets first_stream""",
+    uint64="seed",
+)
+"""A deployment. `asking` is the request that waits for an answer; `arrivals` are those drawn so far."""
+
+REQUEST = _record(
+    float64="""arrival_ms queued_ms externality_ms round_start_ms team_start_ms decided_ms first_token_ms finish_ms
+    draft_ready_ms up_ms up_bytes passed_tests tests heard_ms last_mean_confidence decoded_externality_ms decoded_bytes
+    threshold""",
+    int64="""prompt_tokens output_tokens device target tape committed verified prefilled chunk decoded_in_chunk unread
+    decoded drafted window last_window last_accepted next previous first_message last_message""",
+    int8="""status stage cloud_mode stopping guessed all_accepted has_last_round has_last_confidence""",
+)
+DEVICE = _record(
+    float64="""draft_ms prefill_ms busy_until_ms uplink_ms_per_token last_rtt_ms smoothed_ms deviation_ms rtt_ms
+    mean_jitter_ms slot_ms up_mbps down_mbps up_share slot_jitter_ms regime_begins_ms regime_ends_ms""",
+    int64="slot first_regime regimes regime_index regime device_class",
+)
+REGIME = _record(float64="dwell_ms rtt_factor bandwidth_factor", int8="outage")
+TARGET = _record(
+    float64="""fixed_ms token_ms weights_ms compute_ms attention_fixed_ms attention_sequence_ms attention_context_ms
+    prefill_fixed_ms prefill_token_ms prefill_pair_ms host_ms one_token_ms start_ms total_ms busy_ms""",
+    int64="""max_sequences max_batch_tokens chunk_limit max_queue capacity free live tokens prefills decoding
+    first_decoding iterations pass_tokens""",
+    int8="idle",
+)
+QUEUE = _record(int64="first last count")
+MESSAGE_RECORD = np.dtype(
+    [
+        *_REPORT,
+        *[(name, np.float64) for name in ("externality_ms", "propagation_ms", "message_bytes")],
+        *[(name, np.int64) for name in ("request", "next", "tokens", "accepted")],
+        *[(name, np.int8) for name in ("final", "arrived")],
+    ],
+    align=True,
+)
+REPORT = np.dtype(_REPORT, align=True)
+EVENT = _record(float64="at_ms", int64="order kind who")
+ROUND = _record(
+    int64="deployment stream window drafted accepted cloud_tokens committed batch_size",
+    float64="""start_ms decided_ms end_ms rtt_ms queue_wait_ms iteration_ms externality_ms uplink_bytes
+    downlink_bytes team_ms""",
+)
+"""`dsd_gym.records.Round`, and the ms of all live requests together that passed during it."""
+STREAM = _record(int64="deployment stream device target")
+"""A request that has begun, or ended."""
+
+Records = NDArray[np.void]
+FloatArray = NDArray[np.float64]
+
+
+class World(NamedTuple):
+    """All deployments: arrays of shape (deployments, capacity)."""
+
+    state: Records
+    requests: Records
+    reports: Records
+    devices: Records
+    regimes: Records
+    targets: Records
+    queues: Records
+    messages: Records
+    events: Records
+    accepted: NDArray[np.bool_]
+    confidence: NDArray[np.float64]
+
+
+class Cell(NamedTuple):
+    """One deployment: a row of each array of `World`."""
+
+    state: Any
+    requests: Records
+    reports: Records
+    devices: Records
+    regimes: Records
+    targets: Records
+    queues: Records
+    messages: Records
+    events: Records
+    accepted: NDArray[np.bool_]
+    confidence: NDArray[np.float64]
+
+
+class Log(NamedTuple):
+    """What has happened since it was last read: rounds that ended, requests that began and ended, and how many."""
+
+    rounds: Records
+    begun: Records
+    ended: Records
+    counts: NDArray[np.int64]

@@ -1,0 +1,244 @@
+"""A request's life, told as in `dsd_gym.simulator`, but in stages: each function goes on until the next wait."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dsd_gym import luck
+from dsd_gym.vector.compiled import compiled, exponential, stopped_window, uniform
+from dsd_gym.vector.events import push
+from dsd_gym.vector.layout import (
+    ARRIVAL,
+    ASKING,
+    AWAY,
+    CHUNK,
+    DECODE,
+    FINISHED,
+    FIRST_TOKEN,
+    GUESSED,
+    GUESSING,
+    LIVE,
+    NONE,
+    NORMAL,
+    PROMPT,
+    REJECTED,
+    RETURNING,
+    STOP,
+    TRAVELLING,
+    WINDOW,
+    Cell,
+    Log,
+    Records,
+)
+from dsd_gym.vector.received import end_round, received, team_ms, tested
+from dsd_gym.vector.target import admit
+from dsd_gym.vector.way import way
+
+_THINK = luck.THINK
+
+
+@compiled
+def count_waiting(state: Any) -> None:
+    """Add the ms since the last change in the number of live requests, once for each of them."""
+    state.waited_ms += (state.now_ms - state.counted_ms) * state.live
+    state.counted_ms = state.now_ms
+
+
+@compiled
+def compute(device: Any, now_ms: float, work_ms: float) -> float:
+    """Book the draft model for `work_ms` from `now_ms` on and return when it will be done."""
+    device.busy_until_ms = max(now_ms, device.busy_until_ms) + work_ms
+    return device.busy_until_ms  # type: ignore[no-any-return]
+
+
+@compiled
+def enter(cell: Cell, log: Log, deployment: int, number: int) -> None:
+    """Bring a request into the world, at the target with the fewest in flight, and send its prompt up."""
+    state, request = cell.state, cell.requests[number]
+    count_waiting(state)
+    place = 0
+    for other in range(1, state.targets):
+        if cell.targets[other].live < cell.targets[place].live:
+            place = other
+    cell.targets[place].live += 1
+    request.target, request.status, request.stage = place, LIVE, TRAVELLING
+    request.round_start_ms = request.decided_ms = request.arrival_ms
+    request.team_start_ms = team_ms(state)
+    state.live += 1
+    entry = log.begun[log.counts[1]]
+    log.counts[1] += 1
+    entry.deployment, entry.stream = deployment, number + state.first_stream
+    entry.device, entry.target = request.device, place
+
+
+@compiled
+def send_prompt(cell: Cell, number: int) -> None:
+    """Send the prompt up, while the draft reads it too."""
+    state, request = cell.state, cell.requests[number]
+    device, now_ms = cell.devices[request.device], state.now_ms
+    request.draft_ready_ms = compute(device, now_ms, request.prompt_tokens * device.prefill_ms)
+    prompt_bytes = state.header_bytes + state.prompt_token_bytes * request.prompt_tokens
+    request.up_ms, transmit_ms = way(cell, request.device, now_ms, prompt_bytes, True)
+    push(state, cell.events, now_ms + (request.up_ms + transmit_ms), NORMAL, PROMPT, number)
+
+
+@compiled
+def prompt_arrived(cell: Cell, log: Log, deployment: int, number: int) -> None:
+    """Let the target queue the prompt, or end the request."""
+    cell.requests[number].stage = FIRST_TOKEN
+    if not admit(cell, number):
+        leave(cell, log, deployment, number, REJECTED)
+
+
+@compiled
+def leave(cell: Cell, log: Log, deployment: int, number: int, status: int) -> None:
+    """Take a request out of the world."""
+    state, request = cell.state, cell.requests[number]
+    count_waiting(state)
+    state.live -= 1
+    request.status = status
+    if status == FINISHED:
+        request.finish_ms = state.now_ms
+    entry = log.ended[log.counts[2]]
+    log.counts[2] += 1
+    entry.deployment, entry.stream = deployment, number + state.first_stream
+    entry.device, entry.target = request.device, request.target
+    if state.sources == 0 and state.live == 0:
+        state.stopped = 1
+    if state.users:
+        think(state, cell.events, number + state.users)
+
+
+@compiled
+def think(state: Any, events: Records, number: int) -> None:
+    """Let a closed-loop user pause before the request of that number."""
+    pause_ms = 0.0
+    if state.think_ms:
+        pause_ms = exponential(state.think_ms, uniform(state.seed, np.uint64(_THINK), np.uint64(number), np.uint64(0)))
+    push(state, events, state.now_ms + pause_ms, NORMAL, ARRIVAL, number)
+
+
+@compiled
+def go_on(cell: Cell, log: Log, deployment: int, number: int) -> None:
+    """End, or let the draft make its first guess, unless it has tokens to read before it could, and ask."""
+    state, request = cell.state, cell.requests[number]
+    if request.committed >= request.output_tokens:
+        leave(cell, log, deployment, number, FINISHED)
+        return
+    device, now_ms = cell.devices[request.device], state.now_ms
+    if request.cloud_mode or request.draft_ready_ms > now_ms:
+        ask(cell, number)
+        return
+    guessed_ms = now_ms
+    if request.guessed == 0:
+        request.guessed = 1
+        guessed_ms = compute(device, now_ms, device.draft_ms)
+    request.stage = GUESSING
+    push(state, cell.events, now_ms + (guessed_ms - now_ms), NORMAL, GUESSED, number)
+
+
+@compiled
+def ask(cell: Cell, number: int) -> None:
+    """Stand still until somebody decides."""
+    cell.requests[number].decided_ms = cell.state.now_ms
+    cell.state.asking = number
+
+
+@compiled
+def decided(cell: Cell, log: Log, deployment: int, number: int) -> None:
+    """Do what was decided: speculate, or let the cloud decode."""
+    state, request = cell.state, cell.requests[number]
+    request.decoded, request.decoded_externality_ms, request.decoded_bytes = 0, 0.0, 0.0
+    if request.window == 0:
+        decode_in_cloud(cell, log, deployment, number)
+    elif request.cloud_mode:
+        request.up_bytes = state.header_bytes
+        request.up_ms, transmit_ms = way(cell, request.device, state.now_ms, request.up_bytes, True)
+        push(state, cell.events, state.now_ms + (request.up_ms + transmit_ms), NORMAL, STOP, number)
+        request.stage = RETURNING
+        read_inbox(cell, log, deployment, number)
+    else:
+        request.up_bytes = 0.0
+        draft(cell, number)
+
+
+@compiled
+def draft(cell: Cell, number: int) -> None:
+    """Draft a window and send it."""
+    state, request = cell.state, cell.requests[number]
+    device, now_ms = cell.devices[request.device], state.now_ms
+    first = request.tape + request.committed
+    request.drafted = request.window
+    if request.threshold >= 0.0:
+        request.drafted = stopped_window(cell.confidence[first : first + request.window], request.threshold)
+    drafted_ms = compute(device, now_ms, max(0, request.drafted - request.guessed) * device.draft_ms)
+    up_bytes = state.header_bytes + state.draft_token_bytes * request.drafted
+    request.up_ms, transmit_ms = way(cell, request.device, drafted_ms, up_bytes, True)
+    request.up_bytes = up_bytes + request.up_bytes
+    push(state, cell.events, now_ms + (drafted_ms - now_ms + request.up_ms + transmit_ms), NORMAL, WINDOW, number)
+    request.stage = AWAY
+
+
+@compiled
+def decode_in_cloud(cell: Cell, log: Log, deployment: int, number: int) -> None:
+    """Wait for one chunk of the target's own decoding, which runs on while the controller is asked."""
+    state, request = cell.state, cell.requests[number]
+    request.up_bytes = 0.0 if request.cloud_mode else state.header_bytes
+    request.up_ms, transmit_ms = way(cell, request.device, state.now_ms, request.up_bytes, True)
+    if request.cloud_mode == 0:
+        request.cloud_mode, request.unread, request.guessed = 1, 0, 0
+        push(state, cell.events, state.now_ms + (request.up_ms + transmit_ms), NORMAL, DECODE, number)
+    request.stage = CHUNK
+    read_inbox(cell, log, deployment, number)
+
+
+@compiled
+def read_inbox(cell: Cell, log: Log, deployment: int, number: int) -> None:
+    """Take in what has arrived, in the order it was sent, while the request waits for it."""
+    state, request = cell.state, cell.requests[number]
+    while request.first_message != NONE and cell.messages[request.first_message].arrived:
+        stage = request.stage
+        if stage != FIRST_TOKEN and stage != AWAY and stage != CHUNK and stage != RETURNING:
+            return
+        place = request.first_message
+        message = cell.messages[place]
+        request.first_message = message.next
+        message.next = state.free_message
+        state.free_message = place
+        state.free_messages += 1
+        if stage == RETURNING and not message.final:
+            received(cell, number, place, True)
+            continue
+        request.stage = ASKING
+        take_in(cell, log, deployment, number, stage, place)
+
+
+@compiled
+def take_in(cell: Cell, log: Log, deployment: int, number: int, stage: int, place: int) -> None:
+    """Take in the message that ends a wait."""
+    state, request, message = cell.state, cell.requests[number], cell.messages[place]
+    if stage == AWAY:
+        tested(cell, number, message.accepted)
+    elif stage == CHUNK:
+        request.unread += message.tokens
+        request.has_last_confidence, request.last_mean_confidence = 0, 0.0
+    received(cell, number, place, stage in (CHUNK, RETURNING))
+    if stage == FIRST_TOKEN:
+        request.first_token_ms = request.round_start_ms = state.now_ms
+        request.team_start_ms = team_ms(state)
+    elif stage == AWAY:
+        end_round(cell, log, deployment, number, place)
+    elif stage == CHUNK:
+        end_round(cell, log, deployment, number, NONE)
+    else:
+        request.cloud_mode = 0
+        device = cell.devices[request.device]
+        unread = request.unread + request.decoded
+        request.draft_ready_ms = compute(device, state.now_ms, unread * device.prefill_ms)
+        if request.committed < request.output_tokens:
+            draft(cell, number)
+            return
+        end_round(cell, log, deployment, number, NONE)
+    go_on(cell, log, deployment, number)

@@ -1,0 +1,170 @@
+"""The arrays of a fleet, and how a run of a scenario is put into a row of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsd_gym.laws import device_order
+from dsd_gym.vector.drawing import write_requests
+from dsd_gym.vector.engine import NO_EVENT_ROOM, NO_LOG_ROOM, NO_MESSAGE_ROOM, NO_REQUEST_ROOM, OVER, open_doors
+from dsd_gym.vector.layout import (
+    DEVICE,
+    EVENT,
+    MESSAGE_RECORD,
+    NONE,
+    QUEUE,
+    QUEUES,
+    REGIME,
+    REPORT,
+    REQUEST,
+    ROUND,
+    STATE,
+    STREAM,
+    TARGET,
+    Log,
+    World,
+)
+from dsd_gym.vector.loading import Deployment
+from dsd_gym.vector.tapes import write_tapes
+
+Array = NDArray[Any]
+_FIRST_SIZES = {
+    "requests": 64, "devices": 8, "regimes": 1, "targets": 1, "messages": 64, "events": 64, "positions": 1 << 14,
+}  # fmt: skip
+_BLANK_REQUEST, _BLANK_REPORT = np.zeros(1, REQUEST), np.zeros(1, REPORT)
+for _name in ("first_message", "next", "previous"):
+    _BLANK_REQUEST[_name] = NONE
+for _name in ("first_token_ms", "finish_ms"):
+    _BLANK_REQUEST[_name] = np.nan
+
+
+class Run:
+    """What Python keeps of a row: where its requests come from."""
+
+    def __init__(self, deployment: Deployment, seed: int) -> None:
+        self.deployment, self.seed = deployment, seed
+        self.devices = device_order(len(deployment.devices), seed)
+        self.positions = 0
+        """Of the tapes drawn so far."""
+
+
+class Rows:
+    """`count` rows of all arrays, each a deployment of its own, that grow as they must."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.reference_ms = np.ones(count)
+        self._longest = np.zeros(count, np.int64)
+        self._standing = np.full(count, OVER)
+        self._runs: list[Run | None] = [None] * count
+        sizes = _FIRST_SIZES
+        self._world = World(
+            np.zeros(count, STATE),
+            np.zeros((count, sizes["requests"]), REQUEST),
+            np.zeros((count, sizes["requests"]), REPORT),
+            np.zeros((count, sizes["devices"]), DEVICE),
+            np.zeros((count, sizes["regimes"]), REGIME),
+            np.zeros((count, sizes["targets"]), TARGET),
+            np.zeros((count, sizes["targets"] * QUEUES), QUEUE),
+            np.zeros((count, sizes["messages"]), MESSAGE_RECORD),
+            np.zeros((count, sizes["events"]), EVENT),
+            np.zeros((count, sizes["positions"]), np.bool_),
+            np.zeros((count, sizes["positions"])),
+        )
+        self._log = new_log(4 * count + 64)
+
+    def load(self, place: int, deployment: Deployment, seed: int) -> None:
+        """Put a fresh run of a scenario at `place`, at time 0."""
+        run = self._runs[place] = Run(deployment, seed)
+        self.reference_ms[place], self._longest[place] = deployment.reference_ms, deployment.scenario.max_window
+        for name in ("devices", "regimes", "targets"):
+            rows = getattr(deployment, name)
+            self._reserve(name, len(rows))
+            getattr(self._world, name)[place, : len(rows)] = rows
+        self._reserve("queues", QUEUES * len(deployment.targets))
+        self._world.queues[place] = np.zeros((), QUEUE)
+        self._world.state[place] = deployment.state
+        self._world.state[place]["seed"] = seed
+        self._chain_messages(place, 0)
+        self._add_requests(place, run)
+        self._open_doors(place, run)
+        self._standing[place] = OVER if self._world.state[place]["stopped"] else 0
+
+    def _open_doors(self, place: int, run: Run) -> None:
+        """Schedule the end, and the first request of the open loop or of each user."""
+        scenario, users = run.deployment.scenario, run.deployment.users
+        self._reserve("events", users + 8)
+        world, end_ms = self._world, scenario.horizon_ms + scenario.drain_ms
+        open_doors(world.state, world.events, world.requests, place, end_ms)
+
+    def _add_requests(self, place: int, run: Run) -> None:
+        """Draw the requests, or a closed loop's next."""
+        state, deployment = self._world.state[place], run.deployment
+        first, start = int(state["arrivals"]), run.positions
+        drawn = deployment.draw(run.seed, first)
+        lengths = drawn.output_tokens + (deployment.scenario.max_window + 1)
+        after, run.positions = first + len(lengths), start + int(lengths.sum())
+        self._reserve("requests", after)
+        self._reserve("positions", run.positions)
+        world, tape = self._world, slice(start, run.positions)
+        owners = deployment.users or len(run.devices)
+        rows = world.requests[place], world.reports[place]
+        write_requests(*rows, first, _BLANK_REQUEST, _BLANK_REPORT, drawn, lengths, run.devices, owners, start)
+        tapes = world.accepted[place, tape], world.confidence[place, tape]
+        write_tapes(deployment.process, run.seed, drawn.first_stream, lengths, *tapes)
+        state["arrivals"] = after
+        if not first:
+            state["first_stream"] = drawn.first_stream
+
+    def _chain_messages(self, place: int, first: int) -> None:
+        """Let the messages from `first` on be free."""
+        state, messages = self._world.state[place], self._world.messages[place]
+        messages["next"][first:] = np.arange(first + 1, len(messages) + 1)
+        messages["next"][-1] = state["free_message"] if state["free_messages"] else NONE
+        state["free_message"] = first
+        state["free_messages"] += len(messages) - first
+
+    # --- making room --------------------------------------------------------------------------------------------
+
+    def _make_room(self, places: NDArray[np.int64]) -> None:
+        """Let what is too small grow, so that the deployments can go on."""
+        for place in places.tolist():
+            if self._standing[place] == NO_REQUEST_ROOM and (run := self._runs[place]):
+                self._add_requests(place, run)
+        short = set(self._standing[places].tolist())
+        if NO_EVENT_ROOM in short:
+            self._reserve("events", self._world.events.shape[1] + 1)
+        if NO_MESSAGE_ROOM in short:
+            before = self._world.messages.shape[1]
+            self._reserve("messages", before + 1)
+            for place in range(self.count):
+                self._chain_messages(place, before)
+        if NO_LOG_ROOM in short:
+            self._log = new_log(2 * len(self._log.rounds), self._log)
+
+    def _reserve(self, name: str, needed: int) -> None:
+        """Let every deployment's row of an array be as long as is needed."""
+        names = {"requests": ("requests", "reports"), "positions": ("accepted", "confidence")}.get(name, (name,))
+        have = getattr(self._world, names[0]).shape[1]
+        if needed > have:
+            size = max(needed, 2 * have)
+            longer: dict[str, Any] = {n: _longer(getattr(self._world, n), size) for n in names}
+            self._world = self._world._replace(**longer)
+
+
+def new_log(size: int, old: Log | None = None) -> Log:
+    """Return a log with room for `size` entries of each kind, which begins as the old one."""
+    log = Log(np.zeros(size, ROUND), np.zeros(size, STREAM), np.zeros(size, STREAM), np.zeros(3, np.int64))
+    if old is not None:
+        for new, kept in zip(log, old, strict=True):
+            new[: len(kept)] = kept
+    return log
+
+
+def _longer(rows: Array, size: int) -> Array:
+    grown = np.zeros((len(rows), size), rows.dtype)
+    grown[:, : rows.shape[1]] = rows
+    return grown

@@ -1,0 +1,66 @@
+"""A controller's rule, compiled with the functions that it calls and applied to rows of observations.
+
+The rule is a plain function of an `Observation` and constants. What it calls by name must be plain functions too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from numba.np.unsafe.ndarray import to_fixed_tuple
+
+from dsd_gym.observation import FEATURE_NAMES, Observation
+from dsd_gym.vector.compiled import CACHE_FOLDER, kept
+
+_FEATURES = len(FEATURE_NAMES)
+Function = Callable[..., Any]
+
+
+@cache
+def over_rows(rule: Function) -> Function:
+    """Return a compiled f(seen, windows, *constants) that writes rule(row, *constants) for each row of `seen`.
+
+    `seen` is float64 of shape (n, features), in the features' own units; flags are 0 and 1, whole numbers floats.
+    """
+    assert isinstance(rule, FunctionType)
+    folder = str(Path(CACHE_FOLDER) / f"rules-{_digest(rule)}")
+    scope = globals() | {"rule": _with_callees(rule, folder)}
+    loop = FunctionType(_each_row.__code__, scope, f"rows_of_{rule.__name__}")
+    loop.__qualname__ = f"rows_of_{rule.__module__}.{rule.__name__}"  # names the file that it is kept in
+    return kept(loop, folder=folder)
+
+
+def _each_row(seen, windows, *constants):  # type: ignore[no-untyped-def]
+    for row in range(len(seen)):
+        windows[row] = rule(Observation(*to_fixed_tuple(seen[row], _FEATURES)), *constants)  # type: ignore[name-defined, call-arg]  # noqa: F821
+
+
+@cache
+def _with_callees(function: FunctionType, folder: str) -> Function:
+    """Compile a function whose own module, or another, has those that it calls, which are compiled first."""
+    compiled = {name: _with_callees(called, folder) for name, called in _callees(function)}
+    own = FunctionType(function.__code__, function.__globals__ | compiled, function.__name__, function.__defaults__)
+    return kept(own, folder=folder, _nrt=False)
+
+
+def _callees(function: FunctionType) -> Iterator[tuple[str, FunctionType]]:
+    for name in function.__code__.co_names:
+        called = function.__globals__.get(name)
+        if isinstance(called, FunctionType):
+            yield name, called
+
+
+def _digest(rule: FunctionType) -> str:
+    """Return a digest of the sources of a rule and of all that it calls: numba heeds its own file alone."""
+    files, left = set[str](), [rule]
+    while left:
+        function = left.pop()
+        files.add(inspect.getfile(function))
+        left += [called for _, called in _callees(function)]
+    return hashlib.sha256(b"\0".join(Path(file).read_bytes() for file in sorted(files))).hexdigest()[:16]

@@ -1,0 +1,83 @@
+"""The link of a device: `dsd_gym.network.link` and `dsd_gym.network.regimes` over records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dsd_gym import luck
+from dsd_gym.vector.compiled import (
+    INFINITY,
+    compiled,
+    exponential,
+    first_state,
+    next_state,
+    one_way_ms,
+    transmission_ms,
+    uniform,
+)
+from dsd_gym.vector.layout import Cell
+
+_JITTER, _REGIME = luck.JITTER, luck.REGIME
+
+
+@compiled
+def jitter_ms(device: Any, seed: np.uint64, number: int, now_ms: float) -> float:
+    if device.mean_jitter_ms == 0.0:
+        return 0.0
+    slot = int(now_ms / device.slot_ms)
+    if slot != device.slot:  # messages of one slot share its number
+        device.slot = slot
+        drawn = uniform(seed, np.uint64(_JITTER), np.uint64(number), np.uint64(slot))
+        device.slot_jitter_ms = exponential(device.mean_jitter_ms, drawn)
+    return device.slot_jitter_ms  # type: ignore[no-any-return]
+
+
+@compiled
+def next_regime(cell: Cell, number: int) -> None:
+    """Go on to the device's next regime."""
+    device, seed, first = cell.devices[number], cell.state.seed, cell.devices[number].first_regime
+    which = uniform(seed, np.uint64(_REGIME), np.uint64(number), np.uint64(2 * device.regime_index))
+    if device.regimes == 1:
+        device.regime, length_ms = 0, INFINITY
+    else:
+        dwells_ms = cell.regimes[first : first + device.regimes]["dwell_ms"]
+        if device.regime_index == 0:
+            device.regime = first_state(which, dwells_ms)
+        else:
+            device.regime = next_state(which, device.regime, device.regimes)
+        dwell = uniform(seed, np.uint64(_REGIME), np.uint64(number), np.uint64(2 * device.regime_index + 1))
+        length_ms = exponential(dwells_ms[device.regime], dwell)
+    device.regime_index += 1
+    device.regime_begins_ms = device.regime_ends_ms
+    device.regime_ends_ms = device.regime_begins_ms + length_ms
+
+
+@compiled
+def find_regime(cell: Cell, number: int, now_ms: float) -> None:
+    """Let the device's regime be that of `now_ms`; an earlier time than the last is looked for from the start."""
+    device = cell.devices[number]
+    if now_ms < device.regime_begins_ms:
+        device.regime_index, device.regime_begins_ms, device.regime_ends_ms = 0, 0.0, 0.0
+    while device.regime_ends_ms <= now_ms:
+        next_regime(cell, number)
+
+
+@compiled
+def way(cell: Cell, number: int, now_ms: float, message_bytes: float, up: bool) -> tuple[float, float]:
+    """Return (propagation ms, transmission ms) of a message that leaves at `now_ms`, to the cloud or back."""
+    device = cell.devices[number]
+    leaves_ms, rtt_factor, bandwidth_factor = now_ms, 1.0, 1.0
+    if device.regimes:
+        find_regime(cell, number, now_ms)
+        while cell.regimes[device.first_regime + device.regime].outage:
+            leaves_ms = device.regime_ends_ms
+            find_regime(cell, number, leaves_ms)
+        regime = cell.regimes[device.first_regime + device.regime]
+        rtt_factor, bandwidth_factor = regime.rtt_factor, regime.bandwidth_factor
+    share = device.up_share if up else 1.0 - device.up_share
+    bandwidth_mbps = device.up_mbps if up else device.down_mbps
+    noise_ms = jitter_ms(device, cell.state.seed, number, leaves_ms)
+    way_ms = one_way_ms(share, device.rtt_ms, rtt_factor, noise_ms)
+    return leaves_ms - now_ms + way_ms, transmission_ms(message_bytes, bandwidth_mbps * bandwidth_factor)
