@@ -3,21 +3,25 @@
 from policies.errors import PolicyError
 from policies.format import load_policy, save_policy
 from policies.header import FORMAT_VERSION, PolicyHeader
-from policies.kinds import LOGITS, REGRESSOR
+from policies.kinds import LOGITS, REGRESSOR, TREE
 from policies.mlp import PolicyRunner
 from policies.policy import Layer, Policy
 from policies.regressor import WindowRegressor
+from policies.tree import TreeRunner, tree_policy
 
 __all__ = [
     "FORMAT_VERSION",
     "LOGITS",
     "REGRESSOR",
+    "TREE",
     "Layer",
     "Policy",
     "PolicyError",
     "PolicyHeader",
     "PolicyRunner",
+    "TreeRunner",
     "WindowRegressor",
     "load_policy",
     "save_policy",
+    "tree_policy",
 ]

@@ -1,7 +1,7 @@
 """The policy file: one `.safetensors` (tensors and a JSON header, no pickle: loading one runs nothing).
 
-Tensors: `layer0.weight` (out, in) and `layer0.bias` (out,), then `layer1.*` and so on, float32. Metadata:
-the key `dsd_gym_policy` holds the `PolicyHeader` as JSON.
+Tensors: `layer0.weight` (out, in) and `layer0.bias` (out,), then `layer1.*` and so on, float32; of a tree those of
+`policies.tree_nodes`. Metadata: the key `dsd_gym_policy` holds the `PolicyHeader` as JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from safetensors.numpy import save
 
 from policies.errors import PolicyError
 from policies.header import PolicyHeader
+from policies.kinds import TREE
 from policies.policy import Layer, Policy
+from policies.tree_nodes import TENSOR_TYPES, from_tensors, to_tensors
 
 METADATA_KEY = "dsd_gym_policy"
 MAX_FILE_BYTES = 16 * 2**20
@@ -61,7 +63,7 @@ def load_policy(path: str | Path, max_window: int | None = None) -> Policy:
 
 
 def _to_bytes(policy: Policy) -> bytes:
-    tensors = {}
+    tensors = {} if policy.tree is None else to_tensors(policy.tree)
     for index, layer in enumerate(policy.layers):
         tensors[f"layer{index}.weight"] = np.ascontiguousarray(layer.weight)
         tensors[f"layer{index}.bias"] = np.ascontiguousarray(layer.bias)
@@ -96,9 +98,12 @@ def _read(path: Path) -> Policy:
     try:
         with safe_open(path, framework="numpy") as file:
             header = _header(file.metadata())
-            return Policy(header, _layers({name: _tensor(file, name) for name in file.keys()}))  # noqa: SIM118
+            tensors = {name: _tensor(file, name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise PolicyError(_foreign(path) or f"truncated, or not a safetensors file ({error})") from None
+    if header.kind == TREE:
+        return Policy(header, (), from_tensors(tensors))
+    return Policy(header, _layers(tensors))
 
 
 def _header(metadata: dict[str, str] | None) -> PolicyHeader:
@@ -116,11 +121,11 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _tensor(file: Any, name: str) -> NDArray[np.float32]:
-    dtype = file.get_slice(name).get_dtype()
-    if dtype != "F32":
-        raise PolicyError(f"{name} is {dtype}, not F32")
-    tensor: NDArray[np.float32] = file.get_tensor(name)
+def _tensor(file: Any, name: str) -> NDArray[Any]:
+    dtype, needed = file.get_slice(name).get_dtype(), TENSOR_TYPES.get(name.removeprefix("tree."), "F32")
+    if dtype != needed:
+        raise PolicyError(f"{name} is {dtype}, not {needed}")
+    tensor: NDArray[Any] = file.get_tensor(name)
     return tensor
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from dsd_gym.observation import FEATURE_NAMES, MAX_WINDOW
 from policies.errors import PolicyError
-from policies.kinds import KINDS, LOGITS, Pairs
+from policies.kinds import KINDS, LOGITS, TREE, Pairs
 
-FORMAT_VERSION = 2
-"""Version 1 had one kind of network, `logits`, and did not name it."""
+FORMAT_VERSION = 3
+"""Version 1 had one kind of network, `logits`, and did not name it; version 2 had no trees."""
 
 
 def current_scaling() -> Pairs:
@@ -26,7 +26,7 @@ class PolicyHeader:
 
     max_window: int
     activation: str
-    """Between layers: `tanh` or `relu` for logits, `silu` for a regressor."""
+    """Between layers: `tanh` or `relu` for logits, `silu` for a regressor, `none` for a tree."""
     feature_ranges: Pairs
     """{feature: (low, high)} seen in training, in the feature's own unit, not scaled."""
     scenario_ranges: dict[str, Any]
@@ -117,12 +117,14 @@ def _check_version(version: object) -> None:
 
 def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
     """Return a header's values as this version writes them."""
-    if values["format_version"] != 1:
-        return values
-    added = {"kind": LOGITS, "stop_thresholds": []}
-    if unknown := sorted(added.keys() & values.keys()):
-        raise PolicyError(f"header: unknown key {', '.join(unknown)} of format 1")
-    return {**values, **added, "format_version": FORMAT_VERSION}
+    if values["format_version"] == 1:
+        added = {"kind": LOGITS, "stop_thresholds": []}
+        if unknown := sorted(added.keys() & values.keys()):
+            raise PolicyError(f"header: unknown key {', '.join(unknown)} of format 1")
+        values = {**values, **added}
+    elif values["format_version"] == 2 and values.get("kind") == TREE:
+        raise PolicyError("header: unknown kind 'tree' of format 2")
+    return {**values, "format_version": FORMAT_VERSION}
 
 
 def _check_names(names: tuple[str, ...], ours: tuple[str, ...]) -> None:

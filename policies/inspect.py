@@ -12,6 +12,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+from dsd_gym.window_tree import as_lines
 from policies.errors import PolicyError, printable
 from policies.format import load_policy
 from policies.kinds import KINDS
@@ -42,9 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def as_dict(policy: Policy, file_bytes: int) -> dict[str, Any]:
-    """Return the header, the network's widths and parameter count and the file's size, ready for JSON."""
+    """Return the header, the network's widths, its parameters' number or the tree, the file's size, ready for JSON."""
     extra = {"widths": list(policy.widths), "parameters": policy.parameters, "file_bytes": file_bytes}
-    return {**asdict(policy.header), **extra}
+    tree = {} if policy.tree is None else {"tree": policy.tree._asdict()}
+    return {**asdict(policy.header), **extra, **tree}
 
 
 def as_text(policy: Policy, name: str, file_bytes: int) -> str:
@@ -58,11 +60,8 @@ def as_text(policy: Policy, name: str, file_bytes: int) -> str:
         "seed": header.seed,
         "kind": f"{header.kind}: {KINDS[header.kind].meaning}",
         "max window": header.max_window,
-        "network": f"{header.activation}, {policy.parameters:,} parameters",
+        **_shape(policy),
     }
-    for index, (weight, bias) in enumerate(policy.layers):
-        outputs, inputs = weight.shape
-        summary[f"  layer{index}"] = f"{inputs} -> {outputs}, {weight.size + bias.size:,} parameters"
     ranges = header.feature_ranges.items()
     known = KINDS[header.kind].features.items()
     units = {name: feature.unit if feature.unit != "1" else "" for name, feature in known}
@@ -74,7 +73,22 @@ def as_text(policy: Policy, name: str, file_bytes: int) -> str:
         "evaluation": header.evaluation,
         "training config": header.training_config,
     }
-    return "\n\n".join("\n".join(_section(title, values)) for title, values in sections.items())
+    parts = ["\n".join(_section(title, values)) for title, values in sections.items()]
+    if policy.tree is not None:
+        parts.append("\n".join(["tree", *(f"  {line}" for line in as_lines(policy.tree))]))
+    return "\n\n".join(parts)
+
+
+def _shape(policy: Policy) -> dict[str, str]:
+    """Return the rows about layers, or about the tree."""
+    if policy.tree is not None:
+        tree = policy.tree
+        return {"tree": f"{tree.leaves} leaves, depth {tree.depth}"}
+    shape = {"network": f"{policy.header.activation}, {policy.parameters:,} parameters"}
+    for index, (weight, bias) in enumerate(policy.layers):
+        outputs, inputs = weight.shape
+        shape[f"  layer{index}"] = f"{inputs} -> {outputs}, {weight.size + bias.size:,} parameters"
+    return shape
 
 
 def _section(title: str, values: Mapping[str, Any]) -> Iterator[str]:

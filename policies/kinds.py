@@ -1,4 +1,4 @@
-"""The kinds of network that a policy can be: what each takes in, how its layers hang together, what comes out."""
+"""The kinds of policy: what each takes in, how its layers hang together, what comes out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dsd_gym.observation import FEATURES, Feature
 from policies.errors import PolicyError
 from policies.window_inputs import WINDOW_INPUTS
 
-LOGITS, REGRESSOR = "logits", "regressor"
+LOGITS, REGRESSOR, TREE = "logits", "regressor", "tree"
 
 Pairs = dict[str, tuple[float, float]]
 
@@ -48,7 +48,15 @@ def _check_regressor(widths: Sequence[int], max_window: int, thresholds: int) ->
         raise PolicyError(f"the last layer gives {last} outputs, but a regressor predicts one window")
 
 
+def _check_tree(widths: Sequence[int], max_window: int, thresholds: int) -> None:
+    if widths:
+        raise PolicyError("a tree has no layers")
+    if thresholds:
+        raise PolicyError("a tree chooses no stop threshold")
+
+
 KINDS = {
     LOGITS: Kind("an observation in, a logit for each window out", FEATURES, ("tanh", "relu"), _check_logits),
     REGRESSOR: Kind("DSD's five inputs in, a window out", WINDOW_INPUTS, ("silu",), _check_regressor),
+    TREE: Kind("questions about an observation, a window for each leaf", FEATURES, ("none",), _check_tree),
 }

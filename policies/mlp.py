@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dsd_gym.observation import FEATURE_NAMES, Observation, to_array
+from dsd_gym.observation import Observation, to_array
 from dsd_gym.records import Decision
 from policies.errors import PolicyError
 from policies.kinds import LOGITS
 from policies.policy import Policy
-from policies.ranges import SeenRanges
+from policies.ranges import ranges_of_observations
 
 Array = NDArray[np.float32]
 
@@ -24,7 +24,7 @@ class PolicyRunner:
         if policy.header.kind != LOGITS:
             raise PolicyError(f"a {policy.header.kind} has no logits")
         self.policy = policy
-        self.seen = SeenRanges(*_scaled_ranges(policy), FEATURE_NAMES)
+        self.seen = ranges_of_observations(policy.header)
         """Counts what training had not seen."""
         self._thresholds = policy.header.stop_thresholds
         self._relu = policy.header.activation == "relu"
@@ -61,11 +61,3 @@ class PolicyRunner:
             else:
                 np.tanh(values, out=values)
         return values
-
-
-def _scaled_ranges(policy: Policy) -> tuple[Array, Array]:
-    """Return the ranges seen in training as `to_array` scales them."""
-    ranges = policy.header.feature_ranges
-    low = to_array(Observation(**{name: ranges[name][0] for name in FEATURE_NAMES}))  # type: ignore[arg-type]
-    high = to_array(Observation(**{name: ranges[name][1] for name in FEATURE_NAMES}))  # type: ignore[arg-type]
-    return low, high

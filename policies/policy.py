@@ -11,9 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dsd_gym.window_tree import WindowTree
 from policies.errors import PolicyError
 from policies.header import PolicyHeader
-from policies.kinds import KINDS
+from policies.kinds import KINDS, TREE
+from policies.tree_nodes import check_tree
 
 
 class Layer(NamedTuple):
@@ -25,17 +27,24 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """A network of the header's kind: scaled features in, logits of the windows 0..max_window or one window out.
+    """A network of the header's kind: scaled features in, logits of the windows 0..max_window or one window
+    out; or a tree.
 
     The layers of `logits` follow one another. Of a `regressor` the first leads into blocks of two, each of which adds
-    to what it was given, and the last leads out (`policies.regressor`).
+    to what it was given, and the last leads out (`policies.regressor`). A `tree` has no layers.
     """
 
     header: PolicyHeader
     layers: tuple[Layer, ...]
+    tree: WindowTree | None = None
 
     def __post_init__(self) -> None:
-        if not self.layers:
+        is_tree = self.header.kind == TREE
+        if is_tree != (self.tree is not None):
+            raise PolicyError("it has no tree" if is_tree else f"a policy of {self.header.kind} has no tree")
+        if self.tree is not None:
+            check_tree(self.tree, self.header.max_window)
+        elif not self.layers:
             raise PolicyError("it has no layers")
         width = len(self.header.feature_names)
         for index, layer in enumerate(self.layers):
@@ -51,7 +60,9 @@ class Policy:
 
     @property
     def parameters(self) -> int:
-        """Return how many weights and biases there are."""
+        """Return how many weights and biases there are; of a tree, how many nodes."""
+        if self.tree is not None:
+            return len(self.tree.feature)
         return sum(layer.weight.size + layer.bias.size for layer in self.layers)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dsd_gym.observation import FEATURE_NAMES, Observation, to_array
+from policies.header import PolicyHeader
+
 Array = NDArray[np.float32]
 
 _SLACK = np.float32(1e-6)
@@ -43,3 +46,10 @@ class SeenRanges:
         if np.count_nonzero(inside) != len(inside):
             self.out_of_range_decisions += 1
             self._outside_counts += ~inside
+
+
+def ranges_of_observations(header: PolicyHeader) -> SeenRanges:
+    """Return the ranges of a policy that sees observations, as `to_array` scales them."""
+    ranges = header.feature_ranges
+    low, high = (to_array(Observation(*(ranges[name][end] for name in FEATURE_NAMES))) for end in (0, 1))  # type: ignore[arg-type]
+    return SeenRanges(low, high, FEATURE_NAMES)

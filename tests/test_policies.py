@@ -191,8 +191,8 @@ def test_other_scaling_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_newer_format_is_refused_before_anything_else(tmp_path: Path) -> None:
-    path = write(tmp_path / "p", {"format_version": 3, "surprise": True}, layer9_bias=np.ones(3))
-    assert refusal(path) == f"{path}: format 3 is newer than 2: upgrade dsd-gym"
+    path = write(tmp_path / "p", {"format_version": 4, "surprise": True}, layer9_bias=np.ones(3))
+    assert refusal(path) == f"{path}: format 4 is newer than 3: upgrade dsd-gym"
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_newer_format_is_refused_before_anything_else(tmp_path: Path) -> None:
         ),
         ({"feature_ranges": dict.fromkeys(FEATURE_NAMES, (0, 10**400))}, "a number past floating point"),
         ({"hidden": 64}, "unknown key hidden"),
-        ({"kind": "tree"}, "unknown kind 'tree': known are logits, regressor"),
+        ({"kind": "forest"}, "unknown kind 'forest': known are logits, regressor, tree"),
         ({"kind": "regressor"}, "activation 'tanh': known are silu"),
         ({"kind": "regressor", "activation": "silu"}, "unknown here: acceptance_estimate"),
         ({"format_version": 1}, "unknown key kind"),

@@ -1,0 +1,46 @@
+"""Decide with a policy that is a tree, and make one of a tree that was distilled from another policy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from dsd_gym.observation import Observation, to_array
+from dsd_gym.records import Decision
+from dsd_gym.window_tree import WindowTree
+from policies.errors import PolicyError
+from policies.header import FORMAT_VERSION
+from policies.kinds import TREE
+from policies.policy import Policy
+from policies.ranges import ranges_of_observations
+
+
+class TreeRunner:
+    """A tree at work. Counts what training had not seen, so it serves any number of streams but one thread."""
+
+    def __init__(self, policy: Policy) -> None:
+        if policy.tree is None:
+            raise PolicyError(f"a policy of {policy.header.kind} is no tree")
+        self.policy = policy
+        self.seen = ranges_of_observations(policy.header)
+        """Counts what training had not seen."""
+        self._tree = policy.tree
+
+    def decide(self, observation: Observation) -> Decision:
+        """Return the window of the leaf that the observation ends in; drafting never stops early."""
+        self.seen.count(to_array(observation))
+        return Decision(self._tree.choose(observation))
+
+
+def tree_policy(policy: Policy, tree: WindowTree, command: str, evaluation: dict[str, Any]) -> Policy:
+    """Return `tree` as a policy: with the header of the `policy` it stands for, and what made and tested it."""
+    header = replace(
+        policy.header,
+        kind=TREE,
+        activation="none",
+        stop_thresholds=(),
+        command=command,
+        evaluation=evaluation,
+        format_version=FORMAT_VERSION,
+    )
+    return Policy(header, (), tree)
