@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents import make_controller
+from agents.checkpoint import decisions_done
 from agents.train_config import AnyConfig, AwcMlpConfig, TrainConfig, load_train_config, longest_window, scenario_ranges
 from dsd_gym import config
 from dsd_gym.comparison.compare import STATIC_BEST, compare
@@ -85,19 +86,11 @@ def _train(chosen: AnyConfig, folder: Path, resume: bool) -> Exporter:
 def _train_ppo(chosen: TrainConfig, folder: Path, resume: bool) -> StreamPPO:
     """Run the learner to its last decision."""
     print(f"{chosen.name}: importing torch and stable-baselines3 ...", file=sys.stderr)
-    from agents.training import Progress, make_learner, save_checkpoint
+    from agents.training import learn
 
-    model = make_learner(chosen, folder, resume)
-    with _training_bar(chosen.decisions, model.num_timesteps) as watch:
-        callback = Progress(chosen, folder, lambda model: _score(model, chosen, folder), watch)
-        try:
-            model.learn(chosen.decisions - model.num_timesteps, callback, reset_num_timesteps=False)
-        except KeyboardInterrupt:
-            save_checkpoint(model, chosen, folder)
-            print(f"\nstopped at {model.num_timesteps} decisions; go on with --resume", file=sys.stderr)
-            raise
-    save_checkpoint(model, chosen, folder)
-    return model
+    start = decisions_done(folder) if resume else 0
+    with _training_bar(chosen.decisions, start) as watch:
+        return learn(chosen, folder, resume, lambda model: _score(model, chosen, folder), watch)
 
 
 def _score(model: StreamPPO, chosen: TrainConfig, folder: Path) -> dict[str, float]:

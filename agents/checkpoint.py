@@ -36,6 +36,11 @@ def unfinished(folder: Path) -> bool:
     return state is not None and bool(state["decisions"] < state["of_decisions"])
 
 
+def decisions_done(folder: Path) -> int:
+    """Return how far the folder's checkpoint has come; 0 where there is none."""
+    return int((_state(folder) or {"decisions": 0})["decisions"])
+
+
 def _state(folder: Path) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = json.loads((folder / STATE).read_text())

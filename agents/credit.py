@@ -7,7 +7,7 @@ later. Each decision takes a slot; a slot is complete when its round has ended a
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
-from dsd_gym.records import Round
+from agents.stream_links import DROPPED, PENDING, TERMINAL, advantages, end_streams, enter_rounds
+from agents.train_config import Credit
+from dsd_gym.vector.layout import Records
 
 Floats = NDArray[np.float32]
-TERMINAL, PENDING, DROPPED = -1, -2, -3
 PRIOR_TOKENS = 200.0
 """Tokens for which a deployment's average cost is taken to be the reference, until rounds have shown it."""
 
@@ -51,12 +52,13 @@ class StreamCredit(RolloutBuffer):
 
     A decision that committed n tokens at cost c (relative to the reference, others' delay included) earns
     n - c / rho, where rho is its deployment's average cost a token: nothing on average, whatever its size, and a
-    relative gain in latency is worth the same in every deployment. n tokens later weigh `discount^n`.
+    relative gain in latency is worth the same in every deployment. n tokens later weigh `discount^n`. `credit` has
+    the other ways that were tried (see docs/training.md).
 
     Args:
         buffer_size: decisions of each env that a rollout takes.
-        gamma, gae_lambda: discount and trace decay of generalised advantage estimation, per committed token.
-        externality_weight: price of the delay put on other requests.
+        gamma, gae_lambda: discount and trace decay of generalised advantage estimation, per unit of `credit.span`.
+        credit: how a decision is judged.
     """
 
     def __init__(
@@ -68,14 +70,14 @@ class StreamCredit(RolloutBuffer):
         gae_lambda: float = 0.98,
         gamma: float = 0.999,
         n_envs: int = 1,
-        externality_weight: float = 1.0,
+        credit: Credit | None = None,
     ) -> None:
-        self.externality_weight = externality_weight
+        self.credit = credit or Credit()
         self._width = int(np.prod(observation_space.shape or ()))
         self._action_shape = action_space.shape or ()
-        self._streams: list[dict[int, int]] = [{} for _ in range(n_envs)]
-        self._episode_cost = [PRIOR_TOKENS] * n_envs
-        self._episode_tokens = [PRIOR_TOKENS] * n_envs
+        self._slot_of = np.full((n_envs, 64), PENDING)
+        self._total_cost, self._total_tokens = np.full(n_envs, PRIOR_TOKENS), np.full(n_envs, PRIOR_TOKENS)
+        self._rows = np.arange(n_envs)
         self._used = self._carried = 0
         self._slots = Slots(0, self._width, self._action_shape)
         self._learned = np.zeros(0, np.intp)
@@ -88,14 +90,20 @@ class StreamCredit(RolloutBuffer):
         kept = np.flatnonzero(self._slots.next[: self._used] == PENDING)
         slots = Slots(len(kept) + self.buffer_size * self.n_envs, self._width, self._action_shape)
         slots.begin_with(kept, self._slots)
-        place = {int(slot): index for index, slot in enumerate(kept)}
-        self._streams = [{s: place[slot] for s, slot in streams.items()} for streams in self._streams]
+        place = np.full(self._used + 1, PENDING)  # the last is that of streams without a decision
+        place[kept] = np.arange(len(kept))
+        self._slot_of = place[np.where(self._slot_of < 0, self._used, self._slot_of)]
         self._slots = slots
         self._used = self._carried = len(kept)
         self.pos, self.full = 0, False
 
     def decided(
-        self, streams: Sequence[int], observations: Floats, actions: NDArray[Any], values: Floats, log_probs: Floats
+        self,
+        streams: NDArray[np.int64],
+        observations: Floats,
+        actions: NDArray[Any],
+        values: Floats,
+        log_probs: Floats,
     ) -> None:
         """Open a slot for each env's decision, and complete the slot of the same stream's last one."""
         first, after = self._used, self._used + self.n_envs
@@ -104,60 +112,83 @@ class StreamCredit(RolloutBuffer):
         slots.action[first:after] = actions
         slots.value[first:after] = values
         slots.log_prob[first:after] = log_probs
-        for env, stream in enumerate(streams):
-            last = self._streams[env].get(stream)
-            if last is not None:
-                slots.next[last] = first + env
-            self._streams[env][stream] = first + env
+        if self.credit.chain == "env":
+            streams = np.zeros_like(streams)
+        self._widen(int(streams.max()))
+        last, new = self._slot_of[self._rows, streams], np.arange(first, after)
+        slots.next[last[last >= 0]] = new[last >= 0]
+        self._slot_of[self._rows, streams] = new
         self._used = after
         self.full = after - self._carried >= self.buffer_size * self.n_envs
 
-    def happened(self, env: int, rounds: Sequence[Round], ended: Sequence[int], reference_ms: float) -> None:
-        """Enter the rounds that ended in one env's last step, and the streams that ended."""
-        streams = self._streams[env]
-        for round in rounds:
-            slot = streams.get(round.stream)
-            if slot is None:  # admission left the request to the cloud: nobody decided
-                continue
-            cost = (round.elapsed_ms + self.externality_weight * round.externality_ms) / reference_ms
-            self._slots.cost[slot], self._slots.tokens[slot] = cost, round.committed
-            self._episode_cost[env] += cost
-            self._episode_tokens[env] += round.committed
-            self._slots.average[slot] = self._episode_cost[env] / self._episode_tokens[env]
-        for stream in ended:
-            slot = streams.pop(stream, PENDING)  # a request of one token, or rejected, never asked
-            if slot != PENDING:
-                self._slots.next[slot] = TERMINAL
+    def happened(self, rounds: Records, ended: Records, reference_ms: NDArray[np.float64]) -> None:
+        """Enter the rounds that ended in the last step, and the streams that did."""
+        if self.credit.chain == "env":
+            return
+        for told in (rounds, ended):  # admission may have left a request to the cloud, which never asked
+            if len(told):
+                self._widen(int(told["stream"].max()))
+        slots, weight, team = self._slots, self.credit.externality_weight, self.credit.cost == "team"
+        enter_rounds(
+            rounds,
+            self._slot_of,
+            slots.cost,
+            slots.tokens,
+            slots.average,
+            self._total_cost,
+            self._total_tokens,
+            reference_ms,
+            weight,
+            team,
+        )
+        end_streams(ended, self._slot_of, slots.next)
 
-    def cut(self, env: int) -> None:
-        """End an env's episode: decisions in flight are dropped, those before them keep their next value."""
-        for slot in self._streams[env].values():
-            self._slots.next[slot] = DROPPED
-        self._streams[env] = {}
-        self._episode_cost[env] = self._episode_tokens[env] = PRIOR_TOKENS
+    def stepped(self, rewards: Floats, rounds: Records, dones: NDArray[np.bool_]) -> None:
+        """Enter the env's own rewards, where decisions follow each other in the order of its steps."""
+        if self.credit.chain != "env":
+            return
+        slots, slot = self._slots, self._slot_of[self._rows, 0]
+        committed = np.bincount(rounds["deployment"], rounds["committed"], self.n_envs)
+        slots.cost[slot], slots.tokens[slot] = -rewards, committed
+        self._total_cost -= rewards
+        self._total_tokens += committed
+        slots.average[slot] = self._total_cost / self._total_tokens
+        slots.next[slot[dones]] = TERMINAL
+        self._slot_of[dones, 0] = PENDING
+
+    def cut(self, envs: NDArray[np.intp]) -> None:
+        """End episodes: decisions in flight are dropped, those before them keep their next value."""
+        pending = self._slot_of[envs]
+        self._slots.next[pending[pending >= 0]] = DROPPED
+        self._slot_of[envs] = PENDING
+        self._total_cost[envs] = self._total_tokens[envs] = PRIOR_TOKENS
+
+    def _widen(self, stream: int) -> None:
+        """Have room for streams up to this number."""
+        if stream >= self._slot_of.shape[1]:
+            wider = np.full((self.n_envs, 2 * stream), PENDING)
+            wider[:, : self._slot_of.shape[1]] = self._slot_of
+            self._slot_of = wider
 
     # --- learning from it -----------------------------------------------------------------------------------------
 
     def finish(self) -> None:
         """Compute the advantages of the completed decisions, last to first, each from its stream's next."""
         used, slots = self._used, self._slots
-        follow, tokens, values = (column[:used].tolist() for column in (slots.next, slots.tokens, slots.value))
-        rewards = (slots.tokens[:used] - slots.cost[:used] / slots.average[:used]).tolist()
-        advantages = [0.0] * used
-        for slot in range(used - 1, -1, -1):
-            after = follow[slot]
-            if after in (PENDING, DROPPED):
-                continue
-            discount = self.gamma ** tokens[slot]
-            if after == TERMINAL:
-                advantages[slot] = rewards[slot] - values[slot]
-            else:
-                trace = discount * self.gae_lambda ** tokens[slot]
-                advantages[slot] = rewards[slot] + discount * values[after] - values[slot] + trace * advantages[after]
+        spans = slots.tokens[:used] if self.credit.span == "token" else np.ones(used)
+        rewards, values = self._rewards(), slots.value[:used].astype(np.float64)
+        found = advantages(slots.next[:used], spans, rewards, values, self.gamma, self.gae_lambda)
         self._learned = np.flatnonzero(slots.next[:used] >= TERMINAL)
-        self.advantages = np.array(advantages, np.float32)[self._learned]
+        self.advantages = found[self._learned].astype(np.float32)
         self.values = slots.value[self._learned]
         self.returns = self.advantages + self.values
+
+    def _rewards(self) -> NDArray[np.float64]:
+        """Return what each decision earned."""
+        used, slots, credit = self._used, self._slots, self.credit
+        cost, tokens = slots.cost[:used], slots.tokens[:used]
+        scale = {"average": slots.average[:used], "reference": np.ones(used)}[credit.relative_to]
+        return tokens - cost / scale if credit.form == "average" else -cost / scale
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
         """Yield the completed decisions once, in random minibatches."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils import parametrize
 
-from agents.network import action_sizes
+from agents.network import VisibleFeatures, action_sizes
 from agents.ppo import StreamPPO
 from agents.train_config import TrainConfig
 from dsd_gym import __version__, config
@@ -41,6 +43,7 @@ def export_policy(
         evaluation=evaluation or {},
     )
     weights = [(m.weight.detach().numpy().copy(), m.bias.detach().numpy().copy()) for m in _actor(model)]
+    weights[0] = (weights[0][0] * _visible(model), weights[0][1])
     return Policy(header, tuple(Layer(*pair) for pair in weights))
 
 
@@ -73,6 +76,13 @@ def warm_start(model: StreamPPO, path: str, activation: str) -> None:
             if not torch.allclose(module.weight, weight, atol=1e-4):
                 raise ConfigError(f"warm_start: {path}: its last layer is not smooth over windows")
             module.bias.copy_(torch.from_numpy(layer.bias.copy()))
+
+
+def _visible(model: StreamPPO) -> NDArray[np.float32]:
+    """Return 1 for each feature that the learner has seen, 0 for those hidden from it."""
+    extractor = model.policy.features_extractor
+    assert isinstance(extractor, VisibleFeatures)
+    return extractor.visible.numpy()
 
 
 def _actor(model: StreamPPO) -> list[nn.Linear]:

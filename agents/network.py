@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 from torch.nn.utils import parametrize
@@ -45,6 +47,22 @@ class SmoothWindows(nn.Module):
         """Return the coefficients whose weights come nearest."""
         coefficients: torch.Tensor = torch.linalg.pinv(self.basis) @ weights
         return coefficients
+
+
+class VisibleFeatures(BaseFeaturesExtractor):
+    """Observations as they are, but for features that are hidden: those are 0 always."""
+
+    visible: torch.Tensor
+
+    def __init__(self, observation_space: spaces.Box, hidden: Sequence[int] = ()) -> None:
+        super().__init__(observation_space, observation_space.shape[0])
+        visible = torch.ones(observation_space.shape[0])
+        visible[list(hidden)] = 0.0
+        self.register_buffer("visible", visible)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Return the observations, (n, features)."""
+        return observations * self.visible
 
 
 class WindowPolicy(ActorCriticPolicy):

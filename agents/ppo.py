@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.credit import StreamCredit
+from agents.vec_env import StreamVecEnv
 from dsd_gym.observation import FEATURE_NAMES, to_raw
 
 
@@ -28,7 +29,6 @@ class StreamPPO(PPO):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self._latencies: list[float] = []
         self.restore_ranges(*([bound] * len(FEATURE_NAMES) for bound in (np.inf, -np.inf)))
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
@@ -36,10 +36,8 @@ class StreamPPO(PPO):
         before = self._last_obs
         result = super()._setup_learn(*args, **kwargs)
         if self._last_obs is not before:
-            assert self.env is not None
-            self._streams = [info["stream"] for info in self.env.reset_infos]
-            for index in range(self.env.num_envs):
-                self.rollout_buffer.cut(index)
+            assert isinstance(self.env, StreamVecEnv)
+            self.rollout_buffer.cut(np.arange(self.env.num_envs))
         return result
 
     def restore_ranges(self, lows: list[float], highs: list[float]) -> None:
@@ -50,7 +48,7 @@ class StreamPPO(PPO):
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
         """Step all deployments until the buffer holds `n_steps` decisions of each."""
-        assert isinstance(rollout_buffer, StreamCredit)
+        assert isinstance(rollout_buffer, StreamCredit) and isinstance(env, StreamVecEnv)
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
         callback.on_rollout_start()
@@ -60,14 +58,18 @@ class StreamPPO(PPO):
                 actions, values, log_probs = self.policy(torch.from_numpy(self._last_obs))
             chosen = actions.numpy()
             rollout_buffer.decided(
-                self._streams, self._last_obs, chosen, values.flatten().numpy(), log_probs.numpy()
+                env.streams, self._last_obs, chosen, values.flatten().numpy(), log_probs.numpy()
             )
             self._last_obs, rewards, dones, infos = env.step(chosen)  # type: ignore[assignment]
             self.num_timesteps += env.num_envs
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
-            self._enter(rollout_buffer, dones, infos)
+            rollout_buffer.happened(env.rounds, env.ended, env.reference_ms)
+            rollout_buffer.stepped(rewards, env.rounds, dones)
+            if dones.any():
+                rollout_buffer.cut(np.flatnonzero(dones))
+                self._update_info_buffer(infos, dones)
         rollout_buffer.finish()
         self._log(rollout_buffer)
         callback.on_rollout_end()
@@ -76,22 +78,6 @@ class StreamPPO(PPO):
     def feature_ranges(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Return the least and greatest value of every feature seen in training, in its own unit."""
         return to_raw(self.lows), to_raw(self.highs)
-
-    def _enter(self, buffer: StreamCredit, dones: np.ndarray[Any, Any], infos: list[dict[str, Any]]) -> None:
-        assert self.env is not None
-        for index, info in enumerate(infos):
-            ended = [request.stream for request in info["ended"]]
-            buffer.happened(index, info["rounds"], ended, info["reference_ms"])
-            self._latencies.extend(
-                (request.finish_ms - request.arrival_ms) / request.output_tokens / info["reference_ms"]
-                for request in info["ended"]
-                if request.finish_ms is not None
-            )
-            if dones[index]:
-                buffer.cut(index)
-                info = self.env.reset_infos[index]
-            self._streams[index] = info["stream"]
-        self._update_info_buffer(infos, dones)
 
     def _log(self, buffer: StreamCredit) -> None:
         seen = buffer.learned()
@@ -103,9 +89,6 @@ class StreamPPO(PPO):
         self.lows = np.minimum(self.lows, seen.observation.min(axis=0))
         self.highs = np.maximum(self.highs, seen.observation.max(axis=0))
         edge = actions > 0
-        if self._latencies:
-            self.logger.record("rollout/relative_normalised_latency", float(np.mean(self._latencies)))
-            self._latencies.clear()
         self.logger.record("rollout/relative_ms_per_token", float(seen.cost.sum() / tokens.sum()))
         self.logger.record("rollout/tokens_per_round", float(tokens[edge].mean()) if edge.any() else 0.0)
         self.logger.record("rollout/mean_window", float(actions[edge].mean()) if edge.any() else 0.0)

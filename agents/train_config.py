@@ -10,7 +10,9 @@ from pydantic import Field
 
 from dsd_gym import config
 from dsd_gym.config import ConfigError, Count, NonNegative, Positive, Probability
+from dsd_gym.config_errors import did_you_mean
 from dsd_gym.family import Family, load_scenario_or_family
+from dsd_gym.observation import FEATURE_NAMES
 from dsd_gym.scenario import Scenario
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[1] / "configs" / "train"
@@ -48,11 +50,20 @@ class Credit:
     """How a decision is judged; see `agents.credit.StreamCredit`."""
 
     discount: Decay = 0.999
-    """Per committed token."""
     trace_decay: Decay = 0.98
-    """Lambda of generalised advantage estimation, per committed token."""
+    """Lambda of generalised advantage estimation."""
     externality_weight: NonNegative = 0.7
     """Price of the delay that a request's tokens put on the others in the batch or waiting."""
+    span: Literal["token", "decision"] = "token"
+    """What discount and trace decay are per: a committed token, or a decision however many it commits."""
+    form: Literal["average", "discounted"] = "average"
+    """Tokens less their cost at the deployment's average, or the cost alone."""
+    relative_to: Literal["average", "reference"] = "average"
+    """What costs are relative to: the deployment's running average, or its zero-load reference alone."""
+    cost: Literal["own", "team"] = "own"
+    """A round costs its own ms and what its externality is priced at, or the ms of all live requests meanwhile."""
+    chain: Literal["stream", "env"] = "stream"
+    """Whether a decision is followed by its stream's next, or by whichever comes next in its deployment."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +136,19 @@ class TrainConfig(Training):
     decisions: Count = 3_000_000
     stop_thresholds: tuple[Probability, ...] = ()
     """What the action's second dimension chooses among (`dsd_gym.env`); empty: the window alone."""
+    hidden_features: tuple[str, ...] = ()
+    """Features that the policy does not see, to find out what they are worth."""
     checkpoint_every: Count = 500_000
     warm_start: str | None = None
     """A checkpoint (.zip) or an exported policy (.safetensors) to begin from."""
     ppo: Ppo = Ppo()
     credit: Credit = Credit()
     comparison: Comparison = Comparison()
+
+    def __post_init__(self) -> None:
+        for name in self.hidden_features:
+            if name not in FEATURE_NAMES:
+                raise ValueError(f"hidden_features: {name} is no feature{did_you_mean(name, FEATURE_NAMES)}")
 
 
 @dataclass(frozen=True)

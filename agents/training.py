@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,18 +10,19 @@ from pathlib import Path
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.checkpoint import WEIGHTS, read_state, write_state
 from agents.credit import StreamCredit
 from agents.export import warm_start
-from agents.network import WindowPolicy
+from agents.network import VisibleFeatures, WindowPolicy
 from agents.ppo import StreamPPO
 from agents.train_config import TrainConfig
-from dsd_gym.env import EdgeCloudEnv
+from agents.vec_env import SimulatedVecEnv, StreamVecEnv, make_vec_env
+from dsd_gym.config import ConfigError
 from dsd_gym.family import load_scenario_or_family
+from dsd_gym.observation import FEATURE_NAMES
+from dsd_gym.vector.support import unsupported
 
 
 def make_learner(train_config: TrainConfig, folder: Path, resume: bool) -> StreamPPO:
@@ -28,8 +30,9 @@ def make_learner(train_config: TrainConfig, folder: Path, resume: bool) -> Strea
     torch.set_num_threads(1)
     torch.distributions.Distribution.set_default_validate_args(False)
     source = load_scenario_or_family(train_config.scenario, train_config.overrides)
-    thresholds = train_config.stop_thresholds or None
-    env = DummyVecEnv([lambda: Monitor(EdgeCloudEnv(source, stop_thresholds=thresholds))] * train_config.ppo.n_envs)
+    env = make_vec_env(source, train_config.ppo.n_envs, train_config.stop_thresholds or None)
+    if train_config.credit.cost == "team" and isinstance(env, SimulatedVecEnv):
+        raise ConfigError(f"credit.cost: team needs a compiled scenario, and {unsupported(source)} is not compiled")
     env.seed(train_config.seed)
     model = _learner(train_config, env)
     if resume:
@@ -40,7 +43,7 @@ def make_learner(train_config: TrainConfig, folder: Path, resume: bool) -> Strea
     return model
 
 
-def _learner(train_config: TrainConfig, env: DummyVecEnv) -> StreamPPO:
+def _learner(train_config: TrainConfig, env: StreamVecEnv) -> StreamPPO:
     ppo, credit = train_config.ppo, train_config.credit
     activation = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[ppo.activation]
     return StreamPPO(
@@ -56,8 +59,13 @@ def _learner(train_config: TrainConfig, env: DummyVecEnv) -> StreamPPO:
         gamma=credit.discount,
         gae_lambda=credit.trace_decay,
         rollout_buffer_class=StreamCredit,
-        rollout_buffer_kwargs={"externality_weight": credit.externality_weight},
-        policy_kwargs={"net_arch": {"pi": list(ppo.hidden), "vf": list(ppo.hidden)}, "activation_fn": activation},
+        rollout_buffer_kwargs={"credit": credit},
+        policy_kwargs={
+            "net_arch": {"pi": list(ppo.hidden), "vf": list(ppo.hidden)},
+            "activation_fn": activation,
+            "features_extractor_class": VisibleFeatures,
+            "features_extractor_kwargs": {"hidden": [FEATURE_NAMES.index(n) for n in train_config.hidden_features]},
+        },
         seed=train_config.seed,
         device="cpu",
     )
@@ -72,6 +80,30 @@ def _resume(model: StreamPPO, train_config: TrainConfig, folder: Path) -> None:
     model.restore_ranges(state["lows"], state["highs"])
 
 
+Score = Callable[[StreamPPO], dict[str, float]]
+Watch = Callable[[int, dict[str, float]], None]
+
+
+def learn(
+    train_config: TrainConfig,
+    folder: Path,
+    resume: bool = False,
+    score: Score | None = None,
+    watch: Watch | None = None,
+) -> StreamPPO:
+    """Run a learner to its last decision; interrupted, it leaves what `resume` goes on from."""
+    model = make_learner(train_config, folder, resume)
+    try:
+        left = train_config.decisions - model.num_timesteps
+        model.learn(left, Progress(train_config, folder, score, watch), reset_num_timesteps=False)
+    except KeyboardInterrupt:
+        save_checkpoint(model, train_config, folder)
+        print(f"\nstopped at {model.num_timesteps} decisions; go on with --resume", file=sys.stderr)
+        raise
+    save_checkpoint(model, train_config, folder)
+    return model
+
+
 class Progress(BaseCallback):
     """Checkpoints, held-out scores, and whoever watches; all between rollouts."""
 
@@ -79,8 +111,8 @@ class Progress(BaseCallback):
         self,
         train_config: TrainConfig,
         folder: Path,
-        score: Callable[[StreamPPO], dict[str, float]],
-        watch: Callable[[int, dict[str, float]], None],
+        score: Score | None = None,
+        watch: Watch | None = None,
     ) -> None:
         super().__init__()
         self._config, self._folder, self._score, self._watch = train_config, folder, score, watch
@@ -102,14 +134,15 @@ class Progress(BaseCallback):
         self.logger.record("time/decisions_per_s", speed)
         done = min(1.0, self.num_timesteps / self._config.decisions)
         self.model.ent_coef = self._config.ppo.entropy * (1.0 - 0.9 * done)
-        if self.num_timesteps - self._scored >= self._config.comparison.score_every:
+        if self._score and self.num_timesteps - self._scored >= self._config.comparison.score_every:
             self._scored = self.num_timesteps
             for name, value in self._score(self.model).items():
                 self.logger.record(f"held_out/{name}", value)
         if self.num_timesteps - self._saved >= self._config.checkpoint_every:
             self._saved = self.num_timesteps
             save_checkpoint(self.model, self._config, self._folder)
-        self._watch(self.num_timesteps, dict(self.logger.name_to_value))
+        if self._watch:
+            self._watch(self.num_timesteps, dict(self.logger.name_to_value))
 
 
 def save_checkpoint(model: StreamPPO, train_config: TrainConfig, folder: Path) -> None:
