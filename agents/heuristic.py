@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agents.base import Controller
+from agents.rows import windows_of
 from dsd_gym.observation import Observation
 from dsd_gym.records import Decision
 
@@ -18,7 +22,16 @@ class Heuristic(Controller):
 
     def decide(self, observation: Observation, stream: int) -> Decision:
         """Return the next window from the last one and how it fared."""
-        if not observation.has_last_round:
-            return Decision(self._first_window)
-        change = 2 if observation.all_accepted else -1
-        return Decision(min(max(observation.last_window + change, 1), self._max_window))
+        return Decision(next_window(observation, self._max_window, self._first_window))
+
+    def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], None]:
+        """Return the windows for rows of features in their own units."""
+        return windows_of(next_window, seen, self._max_window, self._first_window), None
+
+
+def next_window(observation: Observation, max_window: int, first_window: int) -> int:
+    """Return the window after the last one."""
+    if not observation.has_last_round:
+        return first_window
+    change = 2 if observation.all_accepted else -1
+    return min(max(observation.last_window + change, 1), max_window)

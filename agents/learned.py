@@ -6,17 +6,20 @@ from agents.awc_mlp import AwcMlp
 from agents.base import Controller
 from dsd_gym.observation import Observation
 from dsd_gym.records import Decision
-from policies import REGRESSOR, Policy, PolicyRunner
+from policies import REGRESSOR, TREE, Policy, PolicyRunner, TreeRunner
 
 
 class Learned(Controller):
-    """Answer with the policy's most probable window. `runner.seen` counts observations outside the trained ranges."""
+    """Answer with the policy's most probable window, or a tree's.
+
+    `runner.seen` counts observations outside the trained ranges.
+    """
 
     def __init__(self, policy: Policy) -> None:
-        self.runner = PolicyRunner(policy)
+        self.runner = TreeRunner(policy) if policy.header.kind == TREE else PolicyRunner(policy)
 
     def decide(self, observation: Observation, stream: int) -> Decision:
-        """Return the argmax of the network's logits, of windows and of thresholds apart."""
+        """Return the argmax of the network's logits, of windows and of thresholds apart, or the leaf's window."""
         return self.runner.decide(observation)
 
 

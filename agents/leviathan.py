@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agents.base import Controller
 from agents.pricing import CONFIDENCE_WEIGHT, best_window
+from agents.rows import windows_of
 from dsd_gym.observation import Observation
 from dsd_gym.records import Decision
 
@@ -19,9 +23,12 @@ class Leviathan(Controller):
     def __init__(
         self, max_window: int, cloud_margin: float = 0.2, confidence_weight: float = CONFIDENCE_WEIGHT
     ) -> None:
-        self._max_window, self._cloud_margin = max_window, cloud_margin
-        self._confidence_weight = confidence_weight
+        self._constants = max_window, 0.0, cloud_margin, confidence_weight
 
     def decide(self, observation: Observation, stream: int) -> Decision:
         """Return the window with the least expected own latency."""
-        return Decision(best_window(observation, self._max_window, 0.0, self._cloud_margin, self._confidence_weight))
+        return Decision(best_window(observation, *self._constants))
+
+    def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], None]:
+        """Return the windows for rows of features in their own units."""
+        return windows_of(best_window, seen, *self._constants), None

@@ -1,4 +1,7 @@
-"""What a window is expected to cost, computed from an observation alone: shared by the analytic rules."""
+"""What a window is expected to cost, computed from an observation alone: shared by the analytic rules.
+
+Plain arithmetic and loops, so that numba can compile it too (`agents.rows`).
+"""
 
 from __future__ import annotations
 
@@ -46,9 +49,12 @@ def best_window(
     confidence_weight: float = CONFIDENCE_WEIGHT,
 ) -> int:
     """Return the window of least expected cost; cloud decoding must win by `cloud_margin` (a fraction)."""
-    costs = [round_ms_per_token(observation, k, price, confidence_weight) for k in range(1, max_window + 1)]
-    window = min(range(max_window), key=costs.__getitem__) + 1
-    return 0 if cloud_ms_per_token(observation, price) < costs[window - 1] * (1.0 - cloud_margin) else window
+    window, least_ms = 1, round_ms_per_token(observation, 1, price, confidence_weight)
+    for longer in range(2, max_window + 1):
+        cost_ms = round_ms_per_token(observation, longer, price, confidence_weight)
+        if cost_ms < least_ms:
+            window, least_ms = longer, cost_ms
+    return 0 if cloud_ms_per_token(observation, price) < least_ms * (1.0 - cloud_margin) else window
 
 
 def iteration_ms(observation: Observation) -> float:
@@ -72,8 +78,10 @@ def wait_ms(observation: Observation, away_ms: float) -> float:
     if observation.batch_size <= 1 or length_ms <= 0.0:
         return 0.0
     blur_ms = observation.rtt_deviation_ms + SPREAD * length_ms
-    left_ms = sum(-(away_ms + moment * blur_ms) % length_ms for moment in MOMENTS) / len(MOMENTS)
-    return left_ms * (1.0 - 1.0 / observation.batch_size)
+    left_ms = 0.0
+    for moment in MOMENTS:
+        left_ms += -(away_ms + moment * blur_ms) % length_ms
+    return left_ms / len(MOMENTS) * (1.0 - 1.0 / observation.batch_size)
 
 
 def round_tokens(observation: Observation, window: int, confidence_weight: float = CONFIDENCE_WEIGHT) -> float:

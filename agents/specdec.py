@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agents.base import Controller
-from agents.pricing import best_window
+from agents.pricing import CONFIDENCE_WEIGHT, best_window
+from agents.rows import windows_of
 from dsd_gym.observation import Observation
 from dsd_gym.records import Decision
 
@@ -24,12 +28,18 @@ class SpecDec(Controller):
         stop_threshold: float = 0.3,
         cloud_margin: float | None = 0.1,
     ) -> None:
-        self._max_window, self._cloud_margin = max_window, cloud_margin
+        self._constants = None if cloud_margin is None else (max_window, 0.0, cloud_margin, CONFIDENCE_WEIGHT)
         self._draft = Decision(max_window, stop_threshold)
 
     def decide(self, observation: Observation, stream: int) -> Decision:
         """Return the longest window with the threshold at which drafting ends, or 0 where the cloud is cheaper."""
-        margin = self._cloud_margin
-        if margin is not None and best_window(observation, self._max_window, 0.0, margin) == 0:
+        if self._constants is not None and best_window(observation, *self._constants) == 0:
             return Decision(0)
         return self._draft
+
+    def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return windows, and thresholds (-1: none), for rows of features in their own units."""
+        at_edge = np.ones(len(seen), np.bool_)
+        if self._constants is not None:
+            at_edge = windows_of(best_window, seen, *self._constants) > 0
+        return np.where(at_edge, self._draft.window, 0), np.where(at_edge, self._draft.stop_threshold or 0.0, -1.0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agents.base import Controller
 from dsd_gym.observation import Observation
 from dsd_gym.records import Decision
@@ -16,3 +19,7 @@ class Static(Controller):
     def decide(self, observation: Observation, stream: int) -> Decision:
         """Return the fixed window."""
         return self._decision
+
+    def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], None]:
+        """Return the fixed window for each row."""
+        return np.full(len(seen), self._decision.window), None

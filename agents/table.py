@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from agents.base import Controller
 from dsd_gym.config import ConfigError, Count, build, did_you_mean, read_yaml
-from dsd_gym.observation import Observation
+from dsd_gym.observation import FEATURE_NAMES, Observation
 from dsd_gym.records import Decision
 
 TABLE_FOLDER = Path(__file__).resolve().parents[1] / "configs" / "tables"
+
+_BATCH_SIZE = FEATURE_NAMES.index("batch_size")
 
 Row = tuple[Count, Count, Annotated[int, Field(ge=0)]]
 
@@ -82,3 +86,9 @@ class Table(Controller):
     def decide(self, observation: Observation, stream: int) -> Decision:
         """Return the window of the last row that starts at or below the reported batch size."""
         return self._decisions[max(bisect_right(self._first_batches, observation.batch_size) - 1, 0)]
+
+    def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], None]:
+        """Return the windows for rows of features in their own units."""
+        rows = np.searchsorted(self._first_batches, seen[:, _BATCH_SIZE], side="right") - 1
+        windows = np.array([decision.window for decision in self._decisions])
+        return windows[np.maximum(rows, 0)], None

@@ -1,0 +1,153 @@
+"""Train many policies that differ in one thing each, several seeds of every one, and set them against each other.
+
+python -m agents.population configs/populations/ablations.yaml                  all of them, over the processors
+python -m agents.population configs/populations/ablations.yaml --only base team
+python -m agents.population configs/populations/ablations.yaml --ray auto       over a Ray cluster
+
+A run that has ended is not done again: broken off, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from agents.train_config import TrainConfig, load_train_config
+from dsd_gym.comparison.parallel import cpu_count, run_all
+from dsd_gym.comparison.progress import progress_bar
+from dsd_gym.comparison.statistics import student_t
+from dsd_gym.config import ConfigError, Count, build, config_hash, did_you_mean, read_yaml
+from dsd_gym.files import Parser, exits_cleanly, whole_number, write_atomically
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train: dotted keys of a training config, and what they are about."""
+
+    name: str
+    about: str = ""
+    set: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Population:
+    """What is trained: each variant with each seed. The first variant is what the others are set against."""
+
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    base: dict[str, Any] = field(default_factory=dict)
+    """Keys that all variants share, where they do not set them otherwise."""
+    seeds: Count = 3
+
+
+class Run(NamedTuple):
+    """One training run and where its result goes."""
+
+    train_config: TrainConfig
+    path: Path
+
+
+@exits_cleanly
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train what is missing and print the table."""
+    options = _parser().parse_args(arguments)
+    population = build(Population, read_yaml(options.file), source=str(options.file))
+    population = _chosen(population, options.only or [], str(options.file))
+    folder = RUNS / options.file.stem
+    seeds = range(population.seeds)
+    runs = {(v.name, seed): _run(population, v, seed, folder) for v in population.variants for seed in seeds}
+    missing = [run for run in runs.values() if not run.path.is_file()]
+    with progress_bar(lines=True) as progress:
+        for done, _ in enumerate(run_all(train, missing, options.jobs, options.ray), 1):
+            if progress:
+                progress(done, len(missing))
+    results = {key: json.loads(run.path.read_text(encoding="utf-8")) for key, run in runs.items()}
+    text = table(population, results)
+    write_atomically(folder / "table.md", text)
+    print(text)
+
+
+def train(run: Run) -> None:
+    """Train one policy, validate it, and write down what came of it."""
+    from agents.export import export_policy
+    from agents.train_config import scenario_ranges
+    from agents.training import learn
+    from agents.validation import validate
+    from policies import save_policy
+
+    chosen, started_s = run.train_config, time.perf_counter()
+    model = learn(chosen, run.path.parent)
+    seconds = time.perf_counter() - started_s
+    policy = export_policy(model, chosen, scenario_ranges(chosen), "")
+    save_policy(policy, run.path.with_suffix(".safetensors"))
+    result = {"seconds": round(seconds, 1), "decisions": model.num_timesteps, "log_ratios": validate(policy)}
+    write_atomically(run.path, json.dumps(result))
+
+
+def table(population: Population, results: dict[tuple[str, int], dict[str, Any]]) -> str:
+    """Return a Markdown table: each variant's latency against the rival's, and against the first variant's."""
+    rows = ["| variant | about | latency against awc | against the first | decisions/s |", "|---|---|--:|--:|--:|"]
+    logs = {
+        variant.name: np.array([results[variant.name, seed]["log_ratios"] for seed in range(population.seeds)])
+        for variant in population.variants
+    }
+    first = logs[population.variants[0].name]
+    for variant in population.variants:
+        own = [results[variant.name, seed] for seed in range(population.seeds)]
+        speed = sum(r["decisions"] for r in own) / sum(r["seconds"] for r in own)
+        against = "" if variant is population.variants[0] else shown((logs[variant.name] - first).mean(axis=1))
+        columns = variant.name, variant.about, shown(logs[variant.name].mean(axis=1)), against, f"{speed:,.0f}"
+        rows.append(f"| {' | '.join(columns)} |")
+    return "\n".join(rows) + "\n"
+
+
+def shown(logs: Any) -> str:
+    """Return the geometric mean over seeds as a percentage, with Student's 95 % interval if there are two or more."""
+    mean, count = float(np.mean(logs)), len(logs)
+    if count < 2:
+        return f"{_percent(mean)} %"
+    half = student_t(count - 1) * float(np.std(logs, ddof=1)) / math.sqrt(count)
+    return f"{_percent(mean)} % [{_percent(mean - half)}, {_percent(mean + half)}]"
+
+
+def _percent(log: float) -> str:
+    return f"{100.0 * math.expm1(log):+.1f}"
+
+
+def _chosen(population: Population, only: Sequence[str], source: str) -> Population:
+    names = [variant.name for variant in population.variants]
+    for name in only:
+        if name not in names:
+            raise ConfigError(f"{source}: no variant {name}{did_you_mean(name, names)}")
+    kept = tuple(v for i, v in enumerate(population.variants) if not only or i == 0 or v.name in only)
+    return Population(kept, population.base, population.seeds)
+
+
+def _run(population: Population, variant: Variant, seed: int, folder: Path) -> Run:
+    chosen = load_train_config(None, {**population.base, **variant.set, "name": f"{variant.name}-{seed}", "seed": seed})
+    if not isinstance(chosen, TrainConfig):
+        raise ConfigError(f"{variant.name}: a population is trained by PPO (learner: ppo)")
+    return Run(chosen, folder / variant.name / f"{seed}-{config_hash(chosen)[:8]}.json")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser("agents.population", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, help="a YAML file with variants")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants and the first")
+    parser.add_argument("--jobs", type=whole_number, default=cpu_count(), help="processes (default: one a processor)")
+    parser.add_argument("--ray", metavar="ADDRESS", help="of a Ray cluster to train on instead")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
