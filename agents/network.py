@@ -14,6 +14,8 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 from torch.nn.utils import parametrize
 
+from agents.categorical import LogCategorical
+
 DEGREE = 3
 GAIN = 3.0
 """How far one step of the optimiser moves a logit, relative to a plain linear layer."""
@@ -72,6 +74,8 @@ class WindowPolicy(ActorCriticPolicy):
         super()._build(lr_schedule)
         assert isinstance(self.action_net, nn.Linear)
         windows, thresholds = action_sizes(self.action_space)
+        if not thresholds:
+            self.action_dist = LogCategorical(windows)
         smooth = SmoothWindows(windows, thresholds)
         parametrize.register_parametrization(self.action_net, "weight", smooth)
         options: dict[str, Any] = self.optimizer_kwargs

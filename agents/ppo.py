@@ -10,6 +10,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
+from torch.nn.utils import parametrize
 
 from agents.credit import StreamCredit
 from agents.vec_env import StreamVecEnv
@@ -54,7 +55,7 @@ class StreamPPO(PPO):
         callback.on_rollout_start()
         while not rollout_buffer.full:
             assert isinstance(self._last_obs, np.ndarray)
-            with torch.no_grad():
+            with torch.no_grad(), parametrize.cached():
                 actions, values, log_probs = self.policy(torch.from_numpy(self._last_obs))
             chosen = actions.numpy()
             rollout_buffer.decided(

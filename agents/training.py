@@ -65,6 +65,7 @@ def _learner(train_config: TrainConfig, env: StreamVecEnv) -> StreamPPO:
             "activation_fn": activation,
             "features_extractor_class": VisibleFeatures,
             "features_extractor_kwargs": {"hidden": [FEATURE_NAMES.index(n) for n in train_config.hidden_features]},
+            "optimizer_kwargs": {"eps": 1e-5, "fused": True},  # stable-baselines3's eps
         },
         seed=train_config.seed,
         device="cpu",
