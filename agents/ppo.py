@@ -87,8 +87,9 @@ class StreamPPO(PPO):
         actions, tokens = seen.action, seen.tokens
         if actions.ndim > 1:  # a window and a stop threshold
             actions = actions[:, 0]
-        self.lows = np.minimum(self.lows, seen.observation.min(axis=0))
-        self.highs = np.maximum(self.highs, seen.observation.max(axis=0))
+        features = seen.observation[:, : len(FEATURE_NAMES)]
+        self.lows = np.minimum(self.lows, features.min(axis=0))
+        self.highs = np.maximum(self.highs, features.max(axis=0))
         edge = actions > 0
         self.logger.record("rollout/relative_ms_per_token", float(seen.cost.sum() / tokens.sum()))
         self.logger.record("rollout/tokens_per_round", float(tokens[edge].mean()) if edge.any() else 0.0)

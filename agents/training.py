@@ -30,7 +30,8 @@ def make_learner(train_config: TrainConfig, folder: Path, resume: bool) -> Strea
     torch.set_num_threads(1)
     torch.distributions.Distribution.set_default_validate_args(False)
     source = load_scenario_or_family(train_config.scenario, train_config.overrides)
-    env = make_vec_env(source, train_config.ppo.n_envs, train_config.stop_thresholds or None)
+    thresholds, foresight = train_config.stop_thresholds or None, train_config.critic == "informed"
+    env = make_vec_env(source, train_config.ppo.n_envs, thresholds, foresight)
     if train_config.credit.cost == "team" and isinstance(env, SimulatedVecEnv):
         raise ConfigError(f"credit.cost: team needs a compiled scenario, and {unsupported(source)} is not compiled")
     env.seed(train_config.seed)

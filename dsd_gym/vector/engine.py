@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dsd_gym.vector.compiled import compiled
 from dsd_gym.vector.events import pop, push
+from dsd_gym.vector.foresight import foresee
 from dsd_gym.vector.layout import (
     ANSWERED,
     ARRIVAL,
@@ -52,14 +53,16 @@ def advance(
     windows: NDArray[np.int64],
     thresholds: FloatArray,
     seen: FloatArray,
+    ahead: FloatArray,
     waited_ms: FloatArray,
     standing: NDArray[np.int64],
 ) -> None:
     """Answer the question of each `chosen` deployment, if it has one, and go on to the next.
 
     What is given and returned has a row for each deployment: `windows`, `thresholds` (negative: none) and, written
-    over, features `seen` in their own units, `waited_ms` summed over live requests, and how the deployment is
-    `standing`. One for which an array is too small stops before the event that would not fit; to be called again.
+    over, features `seen` in their own units, what lies `ahead` (if it has columns), `waited_ms` summed over live
+    requests, and how the deployment is `standing`. One for which an array is too small stops before the event that
+    would not fit; to be called again.
     """
     for deployment in chosen:
         cell = Cell(
@@ -84,6 +87,8 @@ def advance(
         standing[deployment] = run(cell, log, deployment)
         if standing[deployment] == ASKED:
             observe(cell, state.asking, seen[deployment])
+            if ahead.shape[1]:
+                foresee(cell, state.asking, ahead[deployment])
         if standing[deployment] == ASKED or standing[deployment] == OVER:
             count_waiting(state)
             waited_ms[deployment] = state.waited_ms
