@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agents.awc_mlp import AwcMlp
 from agents.base import Controller
 from dsd_gym.observation import Observation
@@ -21,6 +24,13 @@ class Learned(Controller):
     def decide(self, observation: Observation, stream: int) -> Decision:
         """Return the argmax of the network's logits, of windows and of thresholds apart, or the leaf's window."""
         return self.runner.decide(observation)
+
+    def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+        """Return windows, and thresholds (-1: none) or None, for rows of features in their own units.
+
+        `runner.seen` does not count them.
+        """
+        return self.runner.decide_many(seen)
 
 
 def learned_controller(policy: Policy) -> Controller:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from agents import make_controller
-from agents.batched import ManyDecisions
+from agents.learned import Learned
 from dsd_gym.comparison.cells import scenario_digest
 from dsd_gym.family import Family, load_scenario_or_family
 from dsd_gym.files import write_atomically
@@ -53,7 +53,7 @@ def deployments(count: int = DEPLOYMENTS) -> tuple[tuple[Scenario, int], ...]:
 def latencies(policy: Policy, cells: Sequence[tuple[Scenario, int]]) -> list[float]:
     """Return the mean normalised latency (ms a token) of each (scenario, seed) under a policy."""
     found = [math.nan] * len(cells)
-    for index, records in simulate_many(cells, ManyDecisions(policy)):
+    for index, records in simulate_many(cells, Learned(policy)):
         found[index] = float(request_latencies(records).normalised_latency_ms.mean())
     return found
 
