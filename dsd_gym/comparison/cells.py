@@ -46,7 +46,11 @@ class Cell:
 def run(cell: Cell) -> Row:
     """Simulate a cell with a fresh controller and return what came of it."""
     controller = cell.make_controller(cell.controller, cell.scenario.max_window)
-    records = simulate(cell.scenario, controller, cell.seed)
+    return row_of(cell, simulate(cell.scenario, controller, cell.seed))
+
+
+def row_of(cell: Cell, records: Records) -> Row:
+    """Return what came of a cell; ConfigError where no request was scored."""
     try:
         metrics = summarise(records)
     except ValueError as error:
