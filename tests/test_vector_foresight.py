@@ -44,7 +44,7 @@ def test_tells_what_the_simulator_knows_of_each_question() -> None:
             assert told["run_ahead"] == min(accepted_run([*flags, False], 0, _FAR), _RUN) / _RUN
             assert told["accepted_near"] == sum(flags[:_NEAR]) / _NEAR
             assert told["accepted_far"] == sum(flags) / _FAR
-            assert 0.0 <= min(told.values()) and max(told.values()) <= 1.0
+            assert min(told.values()) >= 0.0 and max(told.values()) <= 1.0
             simulation.answer(Decision(1))
             asked += 1
         fleet.answer(np.ones(len(CASES), np.int64))
