@@ -64,6 +64,7 @@ def _learner(train_config: TrainConfig, env: StreamVecEnv) -> StreamPPO:
         policy_kwargs={
             "net_arch": {"pi": list(ppo.hidden), "vf": list(ppo.hidden)},
             "activation_fn": activation,
+            "averaging": ppo.averaging,
             "features_extractor_class": VisibleFeatures,
             "features_extractor_kwargs": {"hidden": [FEATURE_NAMES.index(n) for n in train_config.hidden_features]},
             "optimizer_kwargs": {"eps": 1e-5, "fused": True},  # stable-baselines3's eps

@@ -25,6 +25,7 @@ QUICK = {
     "ppo.minibatch": 64,
     "ppo.epochs": 2,
     "ppo.hidden": [16, 8],
+    "ppo.averaging": 0.0,
 }
 
 
