@@ -139,6 +139,7 @@ class StreamCredit(RolloutBuffer):
             self._total_tokens,
             reference_ms,
             weight,
+            self.credit.crowd,
             team,
         )
         end_streams(ended, self._slot_of, slots.next)

@@ -26,6 +26,7 @@ def enter_rounds(
     total_tokens: Numbers,
     reference_ms: Numbers,
     externality_weight: float,
+    crowd: float,
     team: bool,
 ) -> None:
     """Enter what each round cost and brought at the slot of its decision, and the deployment's average so far.
@@ -36,7 +37,8 @@ def enter_rounds(
         slot = slot_of[entry.deployment, entry.stream]
         if slot < 0:  # admission left the request to the cloud: nobody decided
             continue
-        spent_ms = entry.end_ms - entry.start_ms + externality_weight * entry.externality_ms
+        price = externality_weight * (1.0 + entry.batch_size / crowd)
+        spent_ms = entry.end_ms - entry.start_ms + price * entry.externality_ms
         if team:
             spent_ms = entry.team_ms
         cost[slot] = spent_ms / reference_ms[entry.deployment]

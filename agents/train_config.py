@@ -56,6 +56,9 @@ class Credit:
     """Lambda of generalised advantage estimation."""
     externality_weight: NonNegative = 0.7
     """Price of the delay that a request's tokens put on the others in the batch or waiting."""
+    crowd: Positive = 24.0
+    """Requests in a pass that double this price: a busy target delays those still to come too. In an M/M/1 queue with
+    N in it their share is N for each 1 that is there, for the busy period is 1 / (1 - load) = 1 + N times the work."""
     span: Literal["token", "decision"] = "token"
     """What discount and trace decay are per: a committed token, or a decision however many it commits."""
     form: Literal["average", "discounted"] = "average"
