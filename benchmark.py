@@ -1,6 +1,6 @@
 """How fast: the simulator, the runtime, and what a link makes of it.
 
-python benchmark.py [--json] [--seconds S]            simulated decisions a CPU second, environment steps, controllers
+python benchmark.py [--json] [--seconds S]            decisions a CPU second, compiled and not; PPO; controllers
 python benchmark.py runtime [--json] [--repeats N]    the shipped model pair against `generate`, over gRPC, batched
 python benchmark.py links [--json] [--repeats N]      tokens/s of controllers over an emulated link
 python benchmark.py hour [--json] [--fraction F] ...  an hour of 20 targets and 1,000 drafters; broken off, it goes on
@@ -100,10 +100,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def measure(seconds: float) -> dict[str, object]:
     """Return every figure by name; rates are per CPU second of one core, so a busy machine changes them little."""
-    scenario = load_scenario(SCENARIO, OVERRIDES)
-    rates = simulator_rates(scenario, seconds)
+    from agents import speed  # so do torch and stable-baselines3
+
+    scenario, plain = load_scenario(SCENARIO, OVERRIDES), load_scenario(SCENARIO)
+    rates, plain_rates = simulator_rates(scenario, seconds), simulator_rates(plain, seconds)
     specs = [*CONTROLLERS, *(str(file) for file in sorted(POLICIES.glob("*.safetensors")))]
-    return {
+    figures = {
         "simulator_decisions_per_cpu_s": round(rates.decisions),
         "simulator_tokens_per_cpu_s": round(rates.tokens),
         "verify_jobs_per_cpu_s": round(verify_jobs_per_cpu_s(seconds)),
@@ -114,6 +116,9 @@ def measure(seconds: float) -> dict[str, object]:
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
     }
+    fast = speed.measure(plain, seconds)  # after the simulator's peak of memory has been read
+    over_simulator = round(fast["vector_decisions_per_s"] / plain_rates.decisions, 1)
+    return figures | fast | {"vector_over_simulator": over_simulator}
 
 
 def simulator_rates(scenario: Scenario, seconds: float) -> Rates:
@@ -184,6 +189,12 @@ def table(figures: dict[str, object]) -> str:
         ("", f"{figures['simulator_tokens_per_cpu_s']:>10,} committed tokens a CPU second"),
         ("20 x 1,000", f"{figures['verify_jobs_per_cpu_s']:>10,} verify jobs a CPU second"),
         ("environment", f"{figures['env_steps_per_cpu_s']:>10,} steps a CPU second"),
+        ("compiled", f"{figures['vector_decisions_per_s']:>10,} decisions a CPU second ({SCENARIO} as it is)"),
+        ("", f"{figures['vector_family_decisions_per_s']:>10,} decisions a CPU second (a randomised family)"),
+        ("", f"{figures['vector_over_simulator']:>10} times the simulator on the same scenario"),
+        ("CartPole", f"{figures['cartpole_vector_steps_per_s']:>10,} steps a CPU second (Gymnasium's own)"),
+        ("PPO", f"{figures['ppo_steps_per_s']:>10,} steps a CPU second"),
+        ("first start", f"{figures['compile_s']:>10} CPU s to the first step; later ones {figures['cached_start_s']}"),
         *((name, f"{microseconds:>10.2f} us a decision (median)") for name, microseconds in controllers.items()),
         ("peak memory", f"{figures['peak_memory_mb']:>10} MB"),
     ]

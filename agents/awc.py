@@ -9,6 +9,9 @@ from agents.stabilisation import Stabilised
 from dsd_gym.observation import Observation
 from dsd_gym.records import Decision
 
+PRICE, CLOUD_MARGIN = 2.0, 0.2
+"""Of the delay put on others, and by how much (a fraction) the cloud must win; chosen by `agents.tune`."""
+
 
 class Awc(Controller):
     """The stabilised controller of DSD (2511.21669) around an analytic predictor that prices the externality.
@@ -18,7 +21,7 @@ class Awc(Controller):
     over the held-out ones). The constants are chosen by `python -m agents.tune awc`.
     """
 
-    def __init__(self, max_window: int, price: float = 2.0, cloud_margin: float = 0.2) -> None:
+    def __init__(self, max_window: int, price: float = PRICE, cloud_margin: float = CLOUD_MARGIN) -> None:
         self._max_window, self._price, self._cloud_margin = max_window, price, cloud_margin
         self._pairs = Pairs(lambda: Stabilised(max_window))
 

@@ -82,7 +82,7 @@ def _visible(model: StreamPPO) -> NDArray[np.float32]:
     """Return 1 for each feature that the learner has seen, 0 for those hidden from it."""
     extractor = model.policy.features_extractor
     assert isinstance(extractor, VisibleFeatures)
-    return extractor.visible.numpy()
+    return extractor.visible.numpy()[: len(FEATURE_NAMES)]
 
 
 def _actor(model: StreamPPO) -> list[nn.Linear]:

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.awc import CLOUD_MARGIN, PRICE
 from agents.awc_mlp import AwcMlp
 from agents.base import Controller
-from dsd_gym.observation import Observation
+from agents.pricing import best_window
+from agents.rows import windows_of
+from dsd_gym.observation import Observation, scaled
 from dsd_gym.records import Decision
 from policies import REGRESSOR, TREE, Policy, PolicyRunner, TreeRunner
+
+NO_THRESHOLD = -1.0
 
 
 class Learned(Controller):
     """Answer with the policy's most probable window, or a tree's.
 
-    `runner.seen` counts observations outside the trained ranges.
+    What training has not seen (`runner.seen` counts it) is left to a rule that needs no training: `awc`'s predictor.
     """
 
     def __init__(self, policy: Policy) -> None:
         self.runner = TreeRunner(policy) if policy.header.kind == TREE else PolicyRunner(policy)
+        self._rule = policy.header.max_window, PRICE, CLOUD_MARGIN
 
     def decide(self, observation: Observation, stream: int) -> Decision:
         """Return the argmax of the network's logits, of windows and of thresholds apart, or the leaf's window."""
-        return self.runner.decide(observation)
+        decision = self.runner.decide(observation)
+        return decision if self.runner.seen.last_inside else Decision(best_window(observation, *self._rule))
+
+    def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+        """Return windows, and thresholds (-1: none) or None, for rows of features in their own units.
+
+        `runner.seen` does not count them.
+        """
+        windows, thresholds = self.runner.decide_many(seen)
+        outside = ~self.runner.seen.inside(scaled(seen.copy()))
+        if outside.any():
+            windows[outside] = windows_of(best_window, seen[outside], *self._rule)
+            if thresholds is not None:
+                thresholds[outside] = NO_THRESHOLD
+        return windows, thresholds
 
 
 def learned_controller(policy: Policy) -> Controller:

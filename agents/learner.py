@@ -24,7 +24,8 @@ ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
 def make_env(train_config: TrainConfig, count: int) -> StreamVecEnv:
     """Return `count` of the config's deployments; ConfigError if the credit asked for cannot be had in them."""
     source = load_scenario_or_family(train_config.scenario, train_config.overrides)
-    env = make_vec_env(source, count, train_config.stop_thresholds or None)
+    thresholds, foresight = train_config.stop_thresholds or None, train_config.critic == "informed"
+    env = make_vec_env(source, count, thresholds, foresight)
     if train_config.credit.cost == "team" and isinstance(env, SimulatedVecEnv):
         raise ConfigError(f"credit.cost: team needs a compiled scenario, and {unsupported(source)} is not compiled")
     return env
@@ -54,6 +55,7 @@ def build(kind: type[P], train_config: TrainConfig, env: StreamVecEnv, seed: int
             "activation_fn": ACTIVATIONS[ppo.activation],
             "features_extractor_class": VisibleFeatures,
             "features_extractor_kwargs": {"hidden": [FEATURE_NAMES.index(n) for n in train_config.hidden_features]},
+            "optimizer_kwargs": {"eps": 1e-5, "fused": True},  # stable-baselines3's eps
         },
         seed=seed,
         device="cpu",

@@ -9,10 +9,13 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 from torch.nn.utils import parametrize
+
+from agents.categorical import LogCategorical
+from dsd_gym.observation import FEATURES
 
 DEGREE = 3
 GAIN = 3.0
@@ -65,13 +68,34 @@ class VisibleFeatures(BaseFeaturesExtractor):
         return observations * self.visible
 
 
+class OwnEyes(MlpExtractor):
+    """Hidden layers of an actor that sees the features alone, and of a critic that sees all it is given."""
+
+    def __init__(self, width: int, net_arch: Any, activation_fn: type[nn.Module], device: torch.device | str) -> None:
+        super().__init__(width, net_arch, activation_fn, device)
+        self.policy_net = MlpExtractor(len(FEATURES), net_arch, activation_fn, device).policy_net
+
+    def forward_actor(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the actor's last hidden layer, (n, neurons)."""
+        hidden: torch.Tensor = self.policy_net(features[:, : len(FEATURES)])
+        return hidden
+
+
 class WindowPolicy(ActorCriticPolicy):
-    """stable-baselines3's actor-critic with `SmoothWindows` in the actor's last layer."""
+    """stable-baselines3's actor-critic with `SmoothWindows` in the actor's last layer.
+
+    Observations may go on after the features with what only the critic may know.
+    """
+
+    def _build_mlp_extractor(self) -> None:
+        self.mlp_extractor = OwnEyes(self.features_dim, self.net_arch, self.activation_fn, self.device)
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
         assert isinstance(self.action_net, nn.Linear)
         windows, thresholds = action_sizes(self.action_space)
+        if not thresholds:
+            self.action_dist = LogCategorical(windows)
         smooth = SmoothWindows(windows, thresholds)
         parametrize.register_parametrization(self.action_net, "weight", smooth)
         options: dict[str, Any] = self.optimizer_kwargs

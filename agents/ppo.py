@@ -10,6 +10,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
+from torch.nn.utils import parametrize
 
 from agents.credit import StreamCredit
 from agents.vec_env import StreamVecEnv
@@ -54,7 +55,7 @@ class StreamPPO(PPO):
         callback.on_rollout_start()
         while not rollout_buffer.full:
             assert isinstance(self._last_obs, np.ndarray)
-            with torch.no_grad():
+            with torch.no_grad(), parametrize.cached():
                 actions, values, log_probs = self.policy(torch.from_numpy(self._last_obs))
             chosen = actions.numpy()
             rollout_buffer.decided(
@@ -86,8 +87,9 @@ class StreamPPO(PPO):
         actions, tokens = seen.action, seen.tokens
         if actions.ndim > 1:  # a window and a stop threshold
             actions = actions[:, 0]
-        self.lows = np.minimum(self.lows, seen.observation.min(axis=0))
-        self.highs = np.maximum(self.highs, seen.observation.max(axis=0))
+        features = seen.observation[:, : len(FEATURE_NAMES)]
+        self.lows = np.minimum(self.lows, features.min(axis=0))
+        self.highs = np.maximum(self.highs, features.max(axis=0))
         edge = actions > 0
         self.logger.record("rollout/relative_ms_per_token", float(seen.cost.sum() / tokens.sum()))
         self.logger.record("rollout/tokens_per_round", float(tokens[edge].mean()) if edge.any() else 0.0)

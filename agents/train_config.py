@@ -136,6 +136,9 @@ class TrainConfig(Training):
     decisions: Count = 3_000_000
     stop_thresholds: tuple[Probability, ...] = ()
     """What the action's second dimension chooses among (`dsd_gym.env`); empty: the window alone."""
+    critic: Literal["informed", "blind"] = "informed"
+    """Whether the critic, which is not exported, knows the luck and the state that no edge could know, where the
+    scenario is compiled (`dsd_gym.vector.foresight`); or sees what the policy does."""
     hidden_features: tuple[str, ...] = ()
     """Features that the policy does not see, to find out what they are worth."""
     checkpoint_every: Count = 500_000

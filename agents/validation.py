@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from agents import make_controller
-from agents.batched import ManyDecisions
+from agents.learned import Learned
+from agents.static import Static
 from dsd_gym.comparison.cells import scenario_digest
 from dsd_gym.family import Family, load_scenario_or_family
 from dsd_gym.files import write_atomically
@@ -32,6 +33,7 @@ FIRST_SEED = 1_000_000
 """Training draws its deployments with other generators; none of these is met there."""
 MEASURED = {"warm_up_ms": 5_000.0, "drain_ms": 60_000.0}
 RIVAL = "awc"
+_RIVAL_FILES = ("awc.py", "pairs.py", "pricing.py", "stabilisation.py")
 CACHE = Path("runs/cache/validation")
 
 
@@ -44,7 +46,8 @@ def deployments(count: int = DEPLOYMENTS) -> tuple[tuple[Scenario, int], ...]:
     seed = FIRST_SEED
     while len(drawn) < count:
         scenario = replace(family.sample(np.random.default_rng(seed)), name=f"validation_{seed - FIRST_SEED}")
-        if scored_requests(simulate(scenario, make_controller("static:0", scenario.max_window), seed)):
+        ((_, records),) = simulate_many([(scenario, seed)], Static(0))
+        if scored_requests(records):
             drawn.append((scenario, seed))
         seed += 1
     return tuple(drawn)
@@ -53,19 +56,19 @@ def deployments(count: int = DEPLOYMENTS) -> tuple[tuple[Scenario, int], ...]:
 def latencies(policy: Policy, cells: Sequence[tuple[Scenario, int]]) -> list[float]:
     """Return the mean normalised latency (ms a token) of each (scenario, seed) under a policy."""
     found = [math.nan] * len(cells)
-    for index, records in simulate_many(cells, ManyDecisions(policy)):
+    for index, records in simulate_many(cells, Learned(policy)):
         found[index] = float(request_latencies(records).normalised_latency_ms.mean())
     return found
 
 
 @cache
-def rival_latencies(spec: str = RIVAL) -> tuple[float, ...]:
-    """Return those of a rule, kept on disk until the simulator or a rule changes."""
-    path = CACHE / f"{spec.replace(':', '_')}-{_digest()}.json"
+def rival_latencies() -> tuple[float, ...]:
+    """Return those of the rival, kept on disk until the simulator or the rule changes."""
+    path = CACHE / f"{RIVAL}-{_digest()}.json"
     try:
         return tuple(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
-        rule = partial(make_controller, spec)
+        rule = partial(make_controller, RIVAL)
         runs = (simulate(scenario, rule(scenario.max_window), seed) for scenario, seed in deployments())
         found = tuple(float(request_latencies(records).normalised_latency_ms.mean()) for records in runs)
         write_atomically(path, json.dumps(found))
@@ -74,7 +77,7 @@ def rival_latencies(spec: str = RIVAL) -> tuple[float, ...]:
 
 def _digest() -> str:
     """Return a digest of all that the latencies depend on."""
-    rules = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
+    rules = b"".join((Path(__file__).parent / name).read_bytes() for name in _RIVAL_FILES)
     cells = "".join(scenario_digest(scenario) for scenario, _ in deployments())
     return hashlib.sha256(rules + cells.encode()).hexdigest()[:16]
 

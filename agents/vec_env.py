@@ -15,8 +15,10 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 
 from dsd_gym.env import EdgeCloudEnv
 from dsd_gym.family import Family
+from dsd_gym.observation import FEATURES
 from dsd_gym.scenario import Scenario
 from dsd_gym.vector.env import EdgeCloudVectorEnv
+from dsd_gym.vector.foresight import FORESIGHT
 from dsd_gym.vector.layout import ROUND, STREAM, Records
 from dsd_gym.vector.support import unsupported
 
@@ -39,11 +41,19 @@ class StreamVecEnv(VecEnv):
 
 
 class CompiledVecEnv(StreamVecEnv):
-    """`EdgeCloudVectorEnv` as a stable-baselines3 VecEnv: fresh arrays, terminal observations, truncation flags."""
+    """`EdgeCloudVectorEnv` as a stable-baselines3 VecEnv: fresh arrays, terminal observations, truncation flags.
 
-    def __init__(self, env: EdgeCloudVectorEnv) -> None:
+    With `foresight` an observation goes on, after its features, with what a critic may know
+    (`dsd_gym.vector.foresight`).
+    """
+
+    def __init__(self, env: EdgeCloudVectorEnv, foresight: bool = False) -> None:
         self.env = env
-        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        space: gymnasium.spaces.Space[Any] = env.single_observation_space
+        self._added = len(FORESIGHT) if foresight else 0
+        if foresight:
+            space = gymnasium.spaces.Box(0.0, 1.0, (len(FEATURES) + self._added,), np.float32)
+        super().__init__(env.num_envs, space, env.single_action_space)
         self.rounds, self.ended = np.zeros(0, ROUND), np.zeros(0, STREAM)
         self._actions = np.zeros(0, np.int64)
         self._returns, self._lengths = np.zeros(self.num_envs), np.zeros(self.num_envs, np.int64)
@@ -57,7 +67,10 @@ class CompiledVecEnv(StreamVecEnv):
         self.streams, self.reference_ms = info["stream"], info["reference_ms"].copy()
         self.reset_infos = [{} for _ in range(self.num_envs)]
         self._returns[:], self._lengths[:] = 0.0, 0
-        return observations
+        return self._widened(observations, info)
+
+    def _widened(self, observations: NDArray[np.float32], info: dict[str, Any]) -> NDArray[np.float32]:
+        return np.hstack([observations, info["foresight"]]) if self._added else observations
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Keep the actions until `step_wait`."""
@@ -75,8 +88,9 @@ class CompiledVecEnv(StreamVecEnv):
         if over.any():
             self.reference_ms = np.where(over, info["final_info"]["reference_ms"], self.reference_ms)
             for place in np.flatnonzero(over):
-                infos[place] = self._told(int(place), info["final_obs"][place], bool(truncated[place]))
-        return observations, rewards.astype(np.float32), over, infos
+                last = np.pad(info["final_obs"][place], (0, self._added))
+                infos[place] = self._told(int(place), last, bool(truncated[place]))
+        return self._widened(observations, info), rewards.astype(np.float32), over, infos
 
     def _told(self, place: int, observation: NDArray[np.float32], truncated: bool) -> dict[str, Any]:
         """Return the info of a deployment's last step, with what stable-baselines3's Monitor would add."""
@@ -138,10 +152,13 @@ class SimulatedVecEnv(DummyVecEnv, StreamVecEnv):
         return observations, rewards, dones, infos
 
 
-def make_vec_env(source: Scenario | Family, count: int, stop_thresholds: Sequence[float] | None) -> StreamVecEnv:
-    """Return `count` deployments, compiled if all mechanisms of the scenario are."""
+def make_vec_env(
+    source: Scenario | Family, count: int, stop_thresholds: Sequence[float] | None, foresight: bool = False
+) -> StreamVecEnv:
+    """Return `count` deployments, compiled if all mechanisms of the scenario are; only then is there foresight."""
     if unsupported(source) is None:
-        return CompiledVecEnv(EdgeCloudVectorEnv(count, source, stop_thresholds=stop_thresholds))
+        env = EdgeCloudVectorEnv(count, source, stop_thresholds=stop_thresholds, foresight=foresight)
+        return CompiledVecEnv(env, foresight)
     return SimulatedVecEnv([lambda: Monitor(EdgeCloudEnv(source, stop_thresholds=stop_thresholds))] * count)
 
 

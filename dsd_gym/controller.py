@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dsd_gym.observation import Observation
 from dsd_gym.records import Decision, Round
@@ -22,3 +25,11 @@ class Controller(Protocol):
 
     def forget(self, stream: int) -> None:
         """Drop what is kept for a stream that ended."""
+
+
+@runtime_checkable
+class DecidesMany(Protocol):
+    """A controller whose decisions depend on the observation alone, and that can take many at once."""
+
+    def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+        """Return windows, and stop thresholds (negative: none) or None, for rows of features in their own units."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import TypeAlias
 
 from dsd_gym.records import TargetRecord
+from dsd_gym.rounds import RoundArray
 
 Metrics: TypeAlias = dict[str, float]
 
@@ -50,6 +51,19 @@ class Counts:
                 mine.update(theirs)  # a sum of counters would forget those that stand at 0
             else:
                 setattr(self, entry.name, mine + theirs)
+
+    def add_rounds(self, rounds: RoundArray) -> None:
+        """Take in the work of rounds that ended in the interval."""
+        verified = rounds[rounds["drafted"] > 0]
+        self.rounds += len(rounds)
+        self.committed += int(rounds["committed"].sum())
+        self.cloud_tokens += int(rounds["cloud_tokens"].sum())
+        self.uplink_bytes += float(rounds["uplink_bytes"].sum())
+        self.downlink_bytes += float(rounds["downlink_bytes"].sum())
+        self.verified += len(verified)
+        self.drafted += int(verified["drafted"].sum())
+        self.accepted += int(verified["accepted"].sum())
+        self.won += int(verified["committed"].sum() - verified["cloud_tokens"].sum())
 
     def add_target(self, target: TargetRecord, interval_ms: float) -> None:
         """Take in one target's work."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,7 +71,11 @@ class Family:
         drawn: dict[str, Any] = {}
         for part in self.ranges:
             drawn |= part.draw(random)
-        return scenario_from(config.to_dict(self.base), drawn | self.fixed, source=f"{self.name} (drawn)")
+        return scenario_from(self._base, drawn | self.fixed, source=f"{self.name} (drawn)")
+
+    @cached_property
+    def _base(self) -> dict[str, Any]:
+        return config.to_dict(self.base)
 
     def described(self) -> dict[str, Any]:
         """Return the ranges as plain data, for a policy's header."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dsd_gym.counts import Metrics
 from dsd_gym.distribution import Exact
 from dsd_gym.records import Records, RequestRecord, Round
+from dsd_gym.rounds import as_array
 from dsd_gym.scoring import latencies_of, meets_slos
 from dsd_gym.tally import Tally
 
@@ -64,8 +65,7 @@ def summarise(records: Records) -> Metrics:
     """
     tally = Tally(Exact)
     tally.begin(records)
-    for round in records.rounds:
-        tally.add_round(round)
+    tally.add_rounds(as_array(records.rounds))
     for request in _in_order(records.requests):
         tally.add_request(request)
     tally.end(records)

@@ -6,10 +6,13 @@ The simulator and the runtime fill the same `StreamView`; `to_array` is the one 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
 
 MAX_WINDOW = 16
 """The longest window that an observation can report and a policy may be trained for."""
@@ -110,15 +113,24 @@ def to_array(observation: Observation) -> NDArray[np.float32]:
 
 def scaled(values: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return features in their own units, shape (..., len(FEATURES)), scaled to [0, 1]; `values` is written over."""
-    np.minimum(values, _HIGH, out=values)
+    high, scale, log_scale = _scales(values.shape)
+    np.minimum(values, high, out=values)
     np.maximum(values, 0.0, out=values)
-    values *= _SCALE
+    values *= scale
     logs = values[..., _FIRST_LOG:] + 1.0
     np.log(logs, out=logs)  # numpy has this one for whole vectors; log1p would tell apart what float32 does not
-    logs *= _LOG_SCALE
+    logs *= log_scale
     result = values.astype(np.float32)
     result[..., _FIRST_LOG:] = logs
     return result
+
+
+@lru_cache(maxsize=16)
+def _scales(shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return bounds, scales and logarithms' scales in full: numpy takes longer to repeat a short row."""
+    rows = shape[:-1]
+    high, scale, log_scale = (np.tile(row, (*rows, 1)) for row in (_HIGH, _SCALE, _LOG_SCALE))
+    return high.reshape(shape), scale.reshape(shape), log_scale.reshape(*rows, -1)
 
 
 def to_raw(scaled: NDArray[np.floating]) -> NDArray[np.float64]:

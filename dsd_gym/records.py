@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -117,7 +118,7 @@ class Records:
     slo_ttft_ms: float
     slo_tpot_ms: float
     requests: list[RequestRecord] = field(default_factory=list)
-    rounds: list[Round] = field(default_factory=list)
+    rounds: Sequence[Round] = field(default_factory=list)
     targets: list[TargetRecord] = field(default_factory=list)
     classes: tuple[ClassRecord, ...] = ()
     """Request classes by number; none: all requests have the limits above."""

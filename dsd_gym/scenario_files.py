@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,12 @@ def load_scenarios(names: Sequence[str], overrides: dict[str, Any]) -> list[Scen
 
 def scenario_from(data: dict[str, Any], overrides: dict[str, Any] | None = None, *, source: str) -> Scenario:
     """Return a validated scenario from plain data; its hardware names are looked up too, so that errors come early."""
-    merged = config.apply_overrides(data, overrides or {}, defaults=config.to_dict(Scenario()))
+    merged = config.apply_overrides(data, overrides or {}, defaults=_defaults())
     scenario = config.build(Scenario, merged, source=source)
     check_hardware(scenario, source)
     return scenario
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return config.to_dict(Scenario())

@@ -17,11 +17,15 @@ from typing import Generic, Protocol, TypeVar
 from dsd_gym.counts import Counts, Metrics
 from dsd_gym.distribution import Distribution, Histogram
 from dsd_gym.records import Records, RequestRecord, Round, Status
+from dsd_gym.rounds import RoundArray, as_array
 from dsd_gym.scoring import Latencies, latencies_of, meets_slos
 
 D = TypeVar("D", bound=Distribution)
 
 PERCENTILES = (50, 95, 99)
+
+BLOCK = 64
+"""Rounds that are counted at a time."""
 
 
 class Sink(Protocol):
@@ -48,6 +52,7 @@ class Tally(Generic[D]):
         self.latencies: dict[str, D] = {name: new() for name in Latencies._fields}
         self._start_ms = self._end_ms = 0.0
         self._run: Records | None = None
+        self._uncounted: list[Round] = []
 
     def begin(self, records: Records) -> None:
         """Learn the interval and the limits."""
@@ -56,20 +61,19 @@ class Tally(Generic[D]):
         self.counts.scored_by_class.update({kind.name: 0 for kind in records.classes})
 
     def add_round(self, round: Round) -> None:
-        """Count a round that ended in the interval."""
-        if not self._start_ms <= round.end_ms < self._end_ms:
-            return
-        counts = self.counts
-        counts.rounds += 1
-        counts.committed += round.committed
-        counts.cloud_tokens += round.cloud_tokens
-        counts.uplink_bytes += round.uplink_bytes
-        counts.downlink_bytes += round.downlink_bytes
-        if round.drafted:
-            counts.verified += 1
-            counts.drafted += round.drafted
-            counts.accepted += round.accepted
-            counts.won += round.committed - round.cloud_tokens
+        """Take a round that ended; it is counted with others, at the end of the run at the latest."""
+        self._uncounted.append(round)
+        if len(self._uncounted) == BLOCK:
+            self._count()
+
+    def _count(self) -> None:
+        self.add_rounds(as_array(self._uncounted))
+        self._uncounted.clear()
+
+    def add_rounds(self, rounds: RoundArray) -> None:
+        """Count those rounds that ended in the interval."""
+        end_ms = rounds["end_ms"]
+        self.counts.add_rounds(rounds[(self._start_ms <= end_ms) & (end_ms < self._end_ms)])
 
     def add_request(self, request: RequestRecord) -> None:
         """Count a first token that came, and score a request that arrived, in the interval."""
@@ -96,7 +100,8 @@ class Tally(Generic[D]):
                 self.latencies[name].add(latency_ms)
 
     def end(self, records: Records) -> None:
-        """Count the targets' work."""
+        """Count what is left to count, and the targets' work."""
+        self._count()
         for target in records.targets:
             self.counts.add_target(target, records.end_ms - records.start_ms)
 

@@ -21,6 +21,8 @@ class SeenRanges:
         self.decisions = 0
         self.out_of_range_decisions = 0
         """Decisions in which at least one feature was outside its range."""
+        self.last_inside = True
+        """Whether no feature of the last decision was."""
         self._names = names
         self._low, self._high = low - _SLACK, high + _SLACK
         self._inside = np.empty(len(names), np.bool_)
@@ -43,9 +45,15 @@ class SeenRanges:
         np.greater_equal(features, self._low, out=inside)
         np.less_equal(features, self._high, out=self._below_high)
         np.logical_and(inside, self._below_high, out=inside)
-        if np.count_nonzero(inside) != len(inside):
+        self.last_inside = np.count_nonzero(inside) == len(inside)
+        if not self.last_inside:
             self.out_of_range_decisions += 1
             self._outside_counts += ~inside
+
+    def inside(self, features: Array) -> NDArray[np.bool_]:
+        """Return whether all features of each row are inside, (n,); count nothing."""
+        within: NDArray[np.bool_] = np.all((features >= self._low) & (features <= self._high), axis=-1)
+        return within
 
 
 def ranges_of_observations(header: PolicyHeader) -> SeenRanges:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dsd_gym.observation import Observation, to_array
 from dsd_gym.records import Decision
 from dsd_gym.window_tree import WindowTree
@@ -30,6 +33,10 @@ class TreeRunner:
         """Return the window of the leaf that the observation ends in; drafting never stops early."""
         self.seen.count(to_array(observation))
         return Decision(self._tree.choose(observation))
+
+    def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], None]:
+        """Return the windows for rows of features in their own units, (n, features); count nothing."""
+        return self._tree.choose_many(seen), None
 
 
 def tree_policy(policy: Policy, tree: WindowTree, command: str, evaluation: dict[str, Any]) -> Policy:

@@ -12,7 +12,10 @@ CONFIG = ("pydantic", "yaml")
 SIMULATED = ("simpy", "gymnasium")
 OTHERS = ("matplotlib", "rich", "joblib", "scipy", "numba")
 
-NEED_A_LEARNER = {"credit", "export", "network", "ppo", "training", "vec_env", "stream_links", "awc_mlp_network"}
+NEED_A_LEARNER = {"credit", "export", "network", "ppo", "training", "vec_env", "stream_links", "awc_mlp_network"} | {
+    "categorical",
+    "speed",
+}
 NEED_A_LEARNER |= {"gathered", "learner", "ray_rollouts", "rollouts", "workers"}
 NEED_THE_SIMULATOR = {"labels", "label_store", "awc_mlp_training", "population", "validation"}
 AGENTS = sorted(path.stem for path in (ROOT / "agents").glob("*.py"))

@@ -424,3 +424,26 @@ def test_importing_policies_loads_neither_simulator_nor_trainer() -> None:
     assert not {"simpy", "gymnasium", "torch", "stable_baselines3", "yaml", "agents"} & set(
         loaded.stdout.split()
     )
+
+
+@pytest.mark.parametrize("thresholds", [(), (0.0, 0.3, 0.7)])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_many_at_once_are_decided_as_each_alone_to_the_last_bit(
+    activation: str, thresholds: tuple[float, ...]
+) -> None:
+    """How many rows are taken together changes no logit."""
+    widths = len(FEATURE_NAMES), 64, 64, 9 + len(thresholds)
+    header = make_header(max_window=8, activation=activation, stop_thresholds=thresholds)
+    runner = PolicyRunner(Policy(header, make_layers(*widths)))
+    highs = np.array([feature.high for feature in FEATURES.values()])
+    seen = highs * np.random.default_rng(0).random((301, len(highs))) ** 4
+    features = np.array([to_array(Observation(*row)) for row in seen])
+    alone = np.array([runner.logits(row) for row in features])
+    for count in (1, 2, 7, 64, 301):
+        parts = [runner.logits(features[at : at + count]) for at in range(0, len(features), count)]
+        np.testing.assert_array_equal(np.concatenate(parts), alone)
+    windows, stops = runner.decide_many(seen)
+    decisions = [runner.decide(Observation(*row)) for row in seen.tolist()]
+    assert windows.tolist() == [decision.window for decision in decisions] and len(set(windows.tolist())) > 1
+    told = [-1.0] * len(seen) if stops is None else stops.tolist()
+    assert told == [-1.0 if decision.stop_threshold is None else decision.stop_threshold for decision in decisions]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from scenarios import Case
 from twins import Twins, compilable_case
 
+from agents import make_controller
 from agents.base import Controller
 from dsd_gym.network import link
 from dsd_gym.observation import Observation
@@ -22,9 +24,10 @@ from dsd_gym.simulator import simulate
 from dsd_gym.target import filler
 from dsd_gym.target.batch import Batch
 from dsd_gym.vector import fleet, rows, running
+from dsd_gym.vector.fleet import Ints
 from dsd_gym.vector.layout import FINISHED, FloatArray, Log
 from dsd_gym.vector.loading import Deployment
-from dsd_gym.vector.running import Windows, simulate_many
+from dsd_gym.vector.running import simulate_each, simulate_many
 from dsd_gym.vector.support import unsupported
 
 SCENARIOS = 240
@@ -103,7 +106,7 @@ class Fickle(Controller):
         windows, thresholds = self.decide_many(np.array([observation], np.float64))
         return Decision(int(windows[0]), float(thresholds[0]) if thresholds[0] >= 0 else None)
 
-    def decide_many(self, seen: FloatArray) -> tuple[Windows, FloatArray]:
+    def decide_many(self, seen: FloatArray) -> tuple[Ints, FloatArray]:
         """Return decisions that change from token to token."""
         mixed = np.array(7 * seen[:, 23] + 3 * seen[:, 24] + seen[:, 15], np.int64)  # context, committed, queue wait
         return mixed % 6, np.where(mixed % 4 == 0, 0.4, -1.0)
@@ -152,3 +155,27 @@ def test_a_rounds_team_ms_are_those_that_all_live_requests_lived_meanwhile() -> 
         overlaps = np.minimum(requests["finish_ms"], end_ms) - np.maximum(requests["arrival_ms"], start_ms)
         assert team_ms == pytest.approx(overlaps.clip(min=0.0).sum(), rel=1e-9)
     assert max(team_ms / (end_ms - start_ms) for start_ms, end_ms, team_ms in told) > 5.0
+
+
+@pytest.mark.parametrize("spec", ["ucb", "awc", "sglang"])
+def test_a_controller_that_remembers_is_told_and_asked_as_in_the_simulator(
+    spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fresh one for each run, whatever was at its place before."""
+    monkeypatch.setattr(running, "WIDTH", 5)
+    cells = [(replace(compilable_case(seed).scenario, max_window=5), seed) for seed in range(24)]
+    told = dict(simulate_each(cells, lambda: make_controller(spec, 5)))
+    for run, (scenario, seed) in enumerate(cells):
+        assert told[run] == in_order(simulate(scenario, make_controller(spec, 5), seed))
+
+
+def test_a_remembering_controller_sees_counts_and_flags_of_the_simulators_types() -> None:
+    class Looks(Controller):
+        def decide(self, observation: Observation, stream: int) -> Decision:
+            kinds.add(tuple(map(type, observation)))
+            return Decision(3)
+
+    kinds: set[tuple[type, ...]] = set()
+    scenario = load_scenario("held_out/lan_lab", {"warm_up_ms": 0, "horizon_ms": 2000})
+    list(simulate_each([(scenario, 0)], Looks))
+    assert kinds == {tuple(get_type_hints(Observation).values())}

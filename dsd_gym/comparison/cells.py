@@ -46,7 +46,11 @@ class Cell:
 def run(cell: Cell) -> Row:
     """Simulate a cell with a fresh controller and return what came of it."""
     controller = cell.make_controller(cell.controller, cell.scenario.max_window)
-    records = simulate(cell.scenario, controller, cell.seed)
+    return row_of(cell, simulate(cell.scenario, controller, cell.seed))
+
+
+def row_of(cell: Cell, records: Records) -> Row:
+    """Return what came of a cell; ConfigError where no request was scored."""
     try:
         metrics = summarise(records)
     except ValueError as error:
@@ -129,7 +133,7 @@ def _files_of(data: Any) -> Iterator[str]:
 def simulator_hash() -> str:
     """Return a digest of the package's version, the simulator's source and the figures of the hardware."""
     root = Path(dsd_gym.__file__).parent
-    apart = {"comparison", "studies"}
+    apart = {"comparison", "studies", "explain"}
     simulated = [file for file in root.rglob("*.py") if not apart.intersection(file.relative_to(root).parts)]
     files = [*sorted(simulated), Path(__file__), HARDWARE_FILE, STAIRCASE_FILE]
     digest = hashlib.sha256(dsd_gym.__version__.encode())

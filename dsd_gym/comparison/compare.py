@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from dsd_gym import __version__
-from dsd_gym.comparison.cells import Cell, CellCache, MakeController, run
+from dsd_gym.comparison.cells import Cell, CellCache, MakeController
 from dsd_gym.comparison.evaluation import SCORE_METRIC, Evaluation, Row, WindowMap
+from dsd_gym.comparison.groups import grouped, run_group
 from dsd_gym.comparison.parallel import cpu_count, run_all
 from dsd_gym.comparison.versions import versions
 from dsd_gym.comparison.window_map import window_maps
@@ -131,12 +132,12 @@ def _run(
     cells: dict[Key, Cell], jobs: int, ray_address: str | None, cache: CellCache, progress: Progress
 ) -> dict[Key, Row]:
     rows = {key: row for key, cell in cells.items() if (row := cache.get(cell)) is not None}
-    missing = [(key, cell) for key, cell in cells.items() if key not in rows]
+    groups = grouped([cell for key, cell in cells.items() if key not in rows], jobs)
     progress(len(rows), len(cells))
-    for index, row in run_all(run, [cell for _, cell in missing], jobs, ray_address):
-        key, cell = missing[index]
-        rows[key] = row
-        cache.put(cell, row)
+    for index, found in run_all(run_group, groups, jobs, ray_address):
+        for cell, row in zip(groups[index], found, strict=True):
+            rows[row.scenario, row.controller, row.seed] = row
+            cache.put(cell, row)
         progress(len(rows), len(cells))
     return rows
 

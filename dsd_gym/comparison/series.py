@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsd_gym.records import Records
+from dsd_gym.rounds import RoundArray, as_array
 
 BIN_MS = 1000.0
 
@@ -21,22 +22,19 @@ def binned(records: Records) -> Series:
     rounds. `live_requests`: arrived and not yet gone, at the bin's end. None where no round tells.
     """
     bins = max(int(np.ceil(records.end_ms / BIN_MS)), 1)
-    rounds = [round for round in records.rounds if round.end_ms < bins * BIN_MS]
-    at = np.array([round.end_ms / BIN_MS for round in rounds], dtype=np.int64)
-    edge = np.array([round.window > 0 for round in rounds], dtype=bool)
-    committed = np.array([round.committed for round in rounds], dtype=np.float64)
-    cloud = np.array([round.cloud_tokens for round in rounds], dtype=np.float64)
+    rounds = as_array(records.rounds)
+    rounds = rounds[rounds["end_ms"] < bins * BIN_MS]
+    edge = rounds[rounds["window"] > 0]
 
-    def mean(values: list[float], of: NDArray[np.bool_] | None = None) -> tuple[float | None, ...]:
-        kept = np.ones(len(rounds), dtype=bool) if of is None else of
-        sums = np.bincount(at[kept], np.asarray(values, dtype=np.float64)[kept], bins)
-        return _quotient(sums, np.bincount(at[kept], minlength=bins))
+    def total(of: RoundArray, name: str | None = None) -> NDArray[Any]:
+        at = (of["end_ms"] / BIN_MS).astype(np.int64)
+        return np.bincount(at, None if name is None else of[name].astype(np.float64), bins)
 
     return {
-        "window": mean([round.window for round in rounds], edge),
-        "cloud_share": _quotient(np.bincount(at, cloud, bins), np.bincount(at, committed, bins)),
-        "rtt_ms": mean([round.rtt_ms for round in rounds]),
-        "batch_size": mean([round.batch_size for round in rounds]),
+        "window": _quotient(total(edge, "window"), total(edge)),
+        "cloud_share": _quotient(total(rounds, "cloud_tokens"), total(rounds, "committed")),
+        "rtt_ms": _quotient(total(rounds, "rtt_ms"), total(rounds)),
+        "batch_size": _quotient(total(rounds, "batch_size"), total(rounds)),
         "live_requests": _live(records, bins),
     }
 

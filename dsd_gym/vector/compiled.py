@@ -51,20 +51,25 @@ def compiled(function: Function, signature: str | None = None) -> Function:
     return kept(function, signature, _nrt=False, forceinline=True)
 
 
+def part(function: Function) -> Function:
+    """Return the same for a part of another compiled function, which Python cannot call: half of the compiling."""
+    return kept(function, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
 def compiled_arrays(function: Function) -> Function:
     """Return the same for a function that makes arrays."""
     return kept(function)
 
 
 def kept(
-    function: Function, signature: str | None = None, folder: str = CACHE_FOLDER, **options: bool
+    function: Function, signature: str | None = None, folder: str = CACHE_FOLDER, **options: Any
 ) -> Function:
     """Return the function compiled by numba with these options, kept in `folder`."""
     settings: Any = numba.config
     before, settings.CACHE_DIR = settings.CACHE_DIR, folder
     try:
         compiler: Any = numba.njit
-        made: Function = compiler(*filter(None, [signature]), cache=True, **options)(function)
+        made: Function = compiler(*filter(None, [signature]), cache=True, error_model="numpy", **options)(function)
     finally:
         settings.CACHE_DIR = before
     return made

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsd_gym.vector.compiled import compiled
+from dsd_gym.vector.compiled import compiled, part
 from dsd_gym.vector.events import pop, push
+from dsd_gym.vector.foresight import foresee
 from dsd_gym.vector.layout import (
     ANSWERED,
     ARRIVAL,
@@ -52,14 +53,16 @@ def advance(
     windows: NDArray[np.int64],
     thresholds: FloatArray,
     seen: FloatArray,
+    ahead: FloatArray,
     waited_ms: FloatArray,
     standing: NDArray[np.int64],
 ) -> None:
     """Answer the question of each `chosen` deployment, if it has one, and go on to the next.
 
     What is given and returned has a row for each deployment: `windows`, `thresholds` (negative: none) and, written
-    over, features `seen` in their own units, `waited_ms` summed over live requests, and how the deployment is
-    `standing`. One for which an array is too small stops before the event that would not fit; to be called again.
+    over, features `seen` in their own units, what lies `ahead` (if it has columns), `waited_ms` summed over live
+    requests, and how the deployment is `standing`. One for which an array is too small stops before the event that
+    would not fit; to be called again.
     """
     for deployment in chosen:
         cell = Cell(
@@ -79,11 +82,14 @@ def advance(
         if entries(log) + 2 > len(log.rounds):  # one for the answer's round, one for the first event's
             standing[deployment] = NO_LOG_ROOM
             continue
+        answered = NONE
         if state.asking != NONE:
-            answer(cell, log, deployment, windows[deployment], thresholds[deployment])
-        standing[deployment] = run(cell, log, deployment)
+            answered = answer(cell, windows[deployment], thresholds[deployment])
+        standing[deployment] = run(cell, log, deployment, answered)
         if standing[deployment] == ASKED:
             observe(cell, state.asking, seen[deployment])
+            if ahead.shape[1]:
+                foresee(cell, state.asking, ahead[deployment])
         if standing[deployment] == ASKED or standing[deployment] == OVER:
             count_waiting(state)
             waited_ms[deployment] = state.waited_ms
@@ -91,7 +97,7 @@ def advance(
             state.waited_ms = 0.0
 
 
-@compiled
+@part
 def entries(log: Log) -> int:
     """Return how many entries the longest part of the log has."""
     return max(log.counts[0], log.counts[1], log.counts[2])  # type: ignore[no-any-return]
@@ -111,47 +117,59 @@ def open_doors(states: Records, events: Records, requests: Records, place: int, 
         state.sources, state.stopped = 0, 1
 
 
-@compiled
-def answer(cell: Cell, log: Log, deployment: int, window: int, threshold: float) -> None:
-    """Answer the question, after all that was to happen at this ms before it was answered."""
+@part
+def answer(cell: Cell, window: int, threshold: float) -> int:
+    """Answer the question; return who asked it, unless there is more to happen at this ms before it is answered."""
     state, number = cell.state, cell.state.asking
     cell.requests[number].window, cell.requests[number].threshold = window, threshold
     state.asking = NONE
     if state.events and cell.events[0].at_ms == state.now_ms:
         push(state, cell.events, state.now_ms, NORMAL, ANSWERED, number)
-    else:
-        decided(cell, log, deployment, number)
+        return NONE
+    return number  # type: ignore[no-any-return]
 
 
-@compiled
-def run(cell: Cell, log: Log, deployment: int) -> int:
-    """Let events happen until somebody asks."""
+@part
+def run(cell: Cell, log: Log, deployment: int, answered: int) -> int:
+    """Let the answered request go on, and events happen, until somebody asks."""
     state = cell.state
+    kind, who = ANSWERED, answered
     while state.asking == NONE:
-        if state.stopped:
-            return OVER
-        if entries(log) + 1 > len(log.rounds):
-            return NO_LOG_ROOM
-        event = cell.events[0]
-        kind, who = event.kind, event.who
-        pushed = _MOST_PUSHED
-        if kind == PASS_END:
-            target = cell.targets[who]
-            sent = cell.queues[who * QUEUES + RIDING].count + target.decoding + target.prefills
-            if sent > state.free_messages:
-                return NO_MESSAGE_ROOM
-            pushed += sent
-        elif kind == ARRIVAL and who >= state.arrivals:
-            return NO_REQUEST_ROOM
-        if state.events + pushed > len(cell.events):
-            return NO_EVENT_ROOM
-        state.now_ms = event.at_ms
-        pop(state, cell.events)
+        if who == NONE:
+            if state.stopped:
+                return OVER
+            lacking = room(cell, log)
+            if lacking != ASKED:
+                return lacking
+            event = cell.events[0]
+            kind, who, state.now_ms = event.kind, event.who, event.at_ms
+            pop(state, cell.events)
         happen(cell, log, deployment, kind, who)
+        who = NONE
     return ASKED
 
 
-@compiled
+@part
+def room(cell: Cell, log: Log) -> int:
+    """Return which array is too small for what the next event may bring, ASKED if none is."""
+    state, event = cell.state, cell.events[0]
+    if entries(log) + 1 > len(log.rounds):
+        return NO_LOG_ROOM
+    pushed = _MOST_PUSHED
+    if event.kind == PASS_END:
+        target = cell.targets[event.who]
+        sent = cell.queues[event.who * QUEUES + RIDING].count + target.decoding + target.prefills
+        if sent > state.free_messages:
+            return NO_MESSAGE_ROOM
+        pushed += sent
+    elif event.kind == ARRIVAL and event.who >= state.arrivals:
+        return NO_REQUEST_ROOM
+    if state.events + pushed > len(cell.events):
+        return NO_EVENT_ROOM
+    return ASKED
+
+
+@part
 def happen(cell: Cell, log: Log, deployment: int, kind: int, who: int) -> None:
     """Let one event happen."""
     if kind == GUESSED:
@@ -179,7 +197,7 @@ def happen(cell: Cell, log: Log, deployment: int, kind: int, who: int) -> None:
         cell.state.stopped = 1
 
 
-@compiled
+@part
 def arrive(cell: Cell, log: Log, deployment: int, number: int) -> None:
     """Begin a request; an open loop's next is on its way then."""
     state = cell.state
@@ -199,7 +217,7 @@ def arrive(cell: Cell, log: Log, deployment: int, number: int) -> None:
     send_prompt(cell, number)
 
 
-@compiled
+@part
 def end_source(state: Any) -> None:
     """Let nothing more come from a user or an open loop."""
     state.sources -= 1
@@ -207,7 +225,7 @@ def end_source(state: Any) -> None:
         state.stopped = 1
 
 
-@compiled
+@part
 def end_pass(cell: Cell, place: int) -> None:
     """Add the pass to the target's work, send what it brought, begin the next."""
     state, target = cell.state, cell.targets[place]

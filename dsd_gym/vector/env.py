@@ -38,7 +38,8 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
     `info["rounds"]`, `info["begun"]` and `info["ended"]` are record arrays (`dsd_gym.vector.layout.ROUND` and `STREAM`)
     of all that happened in the step, the column `deployment` telling where; `begun_anew` are the requests that had
     begun by the first question of deployments that were reset. `stream`, `time_ms` and `reference_ms` have an entry
-    for each deployment, after the reset. They are good until the next step.
+    for each deployment, after the reset. They are good until the next step. With `foresight`, so has `foresight`: what
+    no edge could know (`dsd_gym.vector.foresight`), for a critic, (num_envs, columns), float32.
 
     Raises:
         ConfigError: the scenario has a mechanism that only the SimPy simulator knows; the line names it.
@@ -52,6 +53,7 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
         scenario: str | Path | Scenario | Family = "train/single",
         render_mode: str | None = None,
         stop_thresholds: Sequence[float] | None = None,
+        foresight: bool = False,
     ) -> None:
         if isinstance(scenario, str | Path):
             scenario = load_scenario_or_family(scenario)
@@ -66,7 +68,7 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._thresholds = np.array([value or -1.0 for value in self.stop_thresholds or ()])
-        self._fleet = Fleet(num_envs)
+        self._fleet = Fleet(num_envs, foresight)
         self._randoms = [seeding.np_random(None)[0] for _ in range(num_envs)]
         self._deployment = Deployment(scenario) if isinstance(scenario, Scenario) else None
         self._first_reward = np.zeros(num_envs)
@@ -170,6 +172,7 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
             "stream": fleet.asking,
             "time_ms": fleet.state["now_ms"].copy(),
             "reference_ms": fleet.reference_ms,
+            "foresight": fleet.ahead.astype(np.float32),
             "rounds": fleet.rounds,
             "begun": fleet.begun,
             "ended": fleet.ended,

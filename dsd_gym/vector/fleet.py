@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from dsd_gym.observation import FEATURE_NAMES
 from dsd_gym.vector.engine import NO_EVENT_ROOM, OVER, advance
+from dsd_gym.vector.foresight import FORESIGHT
 from dsd_gym.vector.layout import FloatArray, Records
 from dsd_gym.vector.rows import Rows, new_log
 
@@ -18,13 +19,15 @@ class Fleet(Rows):
 
     Attributes:
         seen: features of the questions in their own units, float64 of shape (count, features).
+        ahead: what no edge could know of them (`foresight.FORESIGHT`), (count, columns); no columns if not asked for.
         waited_ms: ms that passed up to the question, summed over live requests, (count,).
         reference_ms: of each deployment, (count,).
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, foresight: bool = False) -> None:
         super().__init__(count)
         self.seen = np.zeros((count, len(FEATURE_NAMES)))
+        self.ahead = np.zeros((count, len(FORESIGHT) if foresight else 0))
         self.waited_ms = np.zeros(count)
         self._windows, self._thresholds = np.zeros(count, np.int64), np.full(count, -1.0)
         self._all = np.arange(count)
@@ -59,6 +62,7 @@ class Fleet(Rows):
                 self._windows,
                 self._thresholds,
                 self.seen,
+                self.ahead,
                 self.waited_ms,
                 self._standing,
             )

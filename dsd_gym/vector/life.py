@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dsd_gym import luck
-from dsd_gym.vector.compiled import compiled, exponential, stopped_window, uniform
+from dsd_gym.vector.compiled import exponential, mean_confidence, part, stopped_window, uniform
 from dsd_gym.vector.events import push
 from dsd_gym.vector.layout import (
     ARRIVAL,
@@ -39,21 +39,21 @@ from dsd_gym.vector.way import way
 _THINK = luck.THINK
 
 
-@compiled
+@part
 def count_waiting(state: Any) -> None:
     """Add the ms since the last change in the number of live requests, once for each of them."""
     state.waited_ms += (state.now_ms - state.counted_ms) * state.live
     state.counted_ms = state.now_ms
 
 
-@compiled
+@part
 def compute(device: Any, now_ms: float, work_ms: float) -> float:
     """Book the draft model for `work_ms` from `now_ms` on and return when it will be done."""
     device.busy_until_ms = max(now_ms, device.busy_until_ms) + work_ms
     return device.busy_until_ms  # type: ignore[no-any-return]
 
 
-@compiled
+@part
 def enter(cell: Cell, log: Log, deployment: int, number: int) -> None:
     """Bring a request into the world, at the target with the fewest in flight, and send its prompt up."""
     state, request = cell.state, cell.requests[number]
@@ -73,7 +73,7 @@ def enter(cell: Cell, log: Log, deployment: int, number: int) -> None:
     entry.device, entry.target = request.device, place
 
 
-@compiled
+@part
 def send_prompt(cell: Cell, number: int) -> None:
     """Send the prompt up, while the draft reads it too."""
     state, request = cell.state, cell.requests[number]
@@ -84,7 +84,7 @@ def send_prompt(cell: Cell, number: int) -> None:
     push(state, cell.events, now_ms + (request.up_ms + transmit_ms), NORMAL, PROMPT, number)
 
 
-@compiled
+@part
 def prompt_arrived(cell: Cell, log: Log, deployment: int, number: int) -> None:
     """Let the target queue the prompt, or end the request."""
     cell.requests[number].stage = FIRST_TOKEN
@@ -92,7 +92,7 @@ def prompt_arrived(cell: Cell, log: Log, deployment: int, number: int) -> None:
         leave(cell, log, deployment, number, REJECTED)
 
 
-@compiled
+@part
 def leave(cell: Cell, log: Log, deployment: int, number: int, status: int) -> None:
     """Take a request out of the world."""
     state, request = cell.state, cell.requests[number]
@@ -111,7 +111,7 @@ def leave(cell: Cell, log: Log, deployment: int, number: int, status: int) -> No
         think(state, cell.events, number + state.users)
 
 
-@compiled
+@part
 def think(state: Any, events: Records, number: int) -> None:
     """Let a closed-loop user pause before the request of that number."""
     pause_ms = 0.0
@@ -120,7 +120,7 @@ def think(state: Any, events: Records, number: int) -> None:
     push(state, events, state.now_ms + pause_ms, NORMAL, ARRIVAL, number)
 
 
-@compiled
+@part
 def go_on(cell: Cell, log: Log, deployment: int, number: int) -> None:
     """End, or let the draft make its first guess, unless it has tokens to read before it could, and ask."""
     state, request = cell.state, cell.requests[number]
@@ -139,14 +139,14 @@ def go_on(cell: Cell, log: Log, deployment: int, number: int) -> None:
     push(state, cell.events, now_ms + (guessed_ms - now_ms), NORMAL, GUESSED, number)
 
 
-@compiled
+@part
 def ask(cell: Cell, number: int) -> None:
     """Stand still until somebody decides."""
     cell.requests[number].decided_ms = cell.state.now_ms
     cell.state.asking = number
 
 
-@compiled
+@part
 def decided(cell: Cell, log: Log, deployment: int, number: int) -> None:
     """Do what was decided: speculate, or let the cloud decode."""
     state, request = cell.state, cell.requests[number]
@@ -164,7 +164,7 @@ def decided(cell: Cell, log: Log, deployment: int, number: int) -> None:
         draft(cell, number)
 
 
-@compiled
+@part
 def draft(cell: Cell, number: int) -> None:
     """Draft a window and send it."""
     state, request = cell.state, cell.requests[number]
@@ -173,6 +173,7 @@ def draft(cell: Cell, number: int) -> None:
     request.drafted = request.window
     if request.threshold >= 0.0:
         request.drafted = stopped_window(cell.confidence[first : first + request.window], request.threshold)
+    request.mean_confidence = mean_confidence(cell.confidence, first, request.drafted)
     drafted_ms = compute(device, now_ms, max(0, request.drafted - request.guessed) * device.draft_ms)
     up_bytes = state.header_bytes + state.draft_token_bytes * request.drafted
     request.up_ms, transmit_ms = way(cell, request.device, drafted_ms, up_bytes, True)
@@ -181,7 +182,7 @@ def draft(cell: Cell, number: int) -> None:
     request.stage = AWAY
 
 
-@compiled
+@part
 def decode_in_cloud(cell: Cell, log: Log, deployment: int, number: int) -> None:
     """Wait for one chunk of the target's own decoding, which runs on while the controller is asked."""
     state, request = cell.state, cell.requests[number]
@@ -194,7 +195,7 @@ def decode_in_cloud(cell: Cell, log: Log, deployment: int, number: int) -> None:
     read_inbox(cell, log, deployment, number)
 
 
-@compiled
+@part
 def read_inbox(cell: Cell, log: Log, deployment: int, number: int) -> None:
     """Take in what has arrived, in the order it was sent, while the request waits for it."""
     state, request = cell.state, cell.requests[number]
@@ -215,7 +216,7 @@ def read_inbox(cell: Cell, log: Log, deployment: int, number: int) -> None:
         take_in(cell, log, deployment, number, stage, place)
 
 
-@compiled
+@part
 def take_in(cell: Cell, log: Log, deployment: int, number: int, stage: int, place: int) -> None:
     """Take in the message that ends a wait."""
     state, request, message = cell.state, cell.requests[number], cell.messages[place]

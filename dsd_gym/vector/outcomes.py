@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsd_gym.vector.compiled import added_tokens_ms, compiled, externality_ms
+from dsd_gym.vector.compiled import added_tokens_ms, externality_ms, part
 from dsd_gym.vector.events import push
 from dsd_gym.vector.layout import (
     DECODING,
@@ -20,7 +20,7 @@ from dsd_gym.vector.queues import remove
 from dsd_gym.vector.way import way
 
 
-@compiled
+@part
 def deliver(cell: Cell, place: int) -> None:
     """Send what the pass that ends now has brought."""
     target, requests = cell.targets[place], cell.requests
@@ -52,14 +52,14 @@ def deliver(cell: Cell, place: int) -> None:
         number = after
 
 
-@compiled
+@part
 def added_ms(cell: Cell, place: int, tokens: int, added: int) -> float:
     """Return the extra ms that the last `added` of `tokens` tokens bring to a pass."""
     target = cell.targets[place]
     return added_tokens_ms(tokens, added, target.token_ms, target.weights_ms, target.compute_ms)
 
 
-@compiled
+@part
 def prefilled(cell: Cell, number: int, batch_size: int, marginal_ms: float) -> None:
     """Go on with a prefill; at its end send the first token."""
     request = cell.requests[number]
@@ -74,7 +74,7 @@ def prefilled(cell: Cell, number: int, batch_size: int, marginal_ms: float) -> N
     send(cell, number, 1, 0, request.queued_ms, batch_size, marginal_ms, 0.0, True)
 
 
-@compiled
+@part
 def verified(cell: Cell, number: int, others: int, batch_size: int, marginal_ms: float) -> None:
     """Accept the longest run of agreeing drafts; the target's own next token comes on top."""
     request = cell.requests[number]
@@ -91,7 +91,7 @@ def verified(cell: Cell, number: int, others: int, batch_size: int, marginal_ms:
     send(cell, number, tokens, accepted, wait_ms, batch_size, marginal_ms, cost_ms, True)
 
 
-@compiled
+@part
 def decoded(cell: Cell, number: int, others: int, batch_size: int, marginal_ms: float) -> None:
     """Add a token to the chunk; send it when it is full, or when this stream stops or ends."""
     request = cell.requests[number]
@@ -111,7 +111,7 @@ def decoded(cell: Cell, number: int, others: int, batch_size: int, marginal_ms: 
     send(cell, number, sent, 0, 0.0, batch_size, marginal_ms, request.externality_ms, final)
 
 
-@compiled
+@part
 def presence_ms(cell: Cell, number: int, tokens: int, others: int) -> float:
     """Return what this request's presence in the pass cost everybody else in it or waiting for it."""
     request = cell.requests[number]
@@ -121,7 +121,7 @@ def presence_ms(cell: Cell, number: int, tokens: int, others: int) -> float:
     return externality_ms(added_ms(cell, request.target, target.tokens, tokens) + attention_ms, others)
 
 
-@compiled
+@part
 def send(
     cell: Cell,
     number: int,

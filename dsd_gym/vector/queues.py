@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dsd_gym.vector.compiled import compiled
+from dsd_gym.vector.compiled import part
 from dsd_gym.vector.layout import NONE, Records
 
 
-@compiled
+@part
 def append(queue: Any, requests: Records, number: int) -> None:
     """Put a request at the end."""
     request = requests[number]
@@ -22,7 +22,7 @@ def append(queue: Any, requests: Records, number: int) -> None:
     queue.count += 1
 
 
-@compiled
+@part
 def append_window(queue: Any, requests: Records, number: int, now_ms: float) -> None:
     """Put a request's window behind all that arrived earlier; those of one ms stand in the order of their streams."""
     requests[number].queued_ms = now_ms
@@ -42,7 +42,7 @@ def append_window(queue: Any, requests: Records, number: int, now_ms: float) -> 
     queue.count += 1
 
 
-@compiled
+@part
 def remove(queue: Any, requests: Records, number: int) -> None:
     """Take a request out."""
     request = requests[number]

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dsd_gym.vector.compiled import (
-    acceptance_estimate,
-    compiled,
-    mean_confidence,
-    smoothed_rtt,
-    tests_so_far,
-)
+from dsd_gym.vector.compiled import acceptance_estimate, part, smoothed_rtt, tests_so_far
 from dsd_gym.vector.layout import NONE, Cell, FloatArray, Log
 
 
-@compiled
+@part
 def received(cell: Cell, number: int, place: int, decoded: bool) -> None:
     """Commit a message's tokens; take in its round trip and its report. `decoded`: by the target on its own."""
     request, message, report = cell.requests[number], cell.messages[place], cell.reports[number]
@@ -34,25 +28,24 @@ def received(cell: Cell, number: int, place: int, decoded: bool) -> None:
         request.decoded_bytes += message.message_bytes
 
 
-@compiled
+@part
 def tested(cell: Cell, number: int, accepted: int) -> None:
     """Take in a verdict on the window that was drafted."""
     request = cell.requests[number]
     drafted = request.drafted
     request.passed_tests, request.tests = tests_so_far(request.passed_tests, request.tests, drafted, accepted)
-    first = request.tape + request.committed
-    request.last_mean_confidence = mean_confidence(cell.confidence, first, drafted)
+    request.last_mean_confidence = request.mean_confidence
     request.last_window, request.last_accepted, request.all_accepted = drafted, accepted, accepted >= drafted
     request.has_last_round, request.has_last_confidence, request.guessed = 1, 1, 0
 
 
-@compiled
+@part
 def team_ms(state: Any) -> float:
     """Return the ms that all requests together have lived so far."""
     return state.taken_ms + state.waited_ms + (state.now_ms - state.counted_ms) * state.live  # type: ignore[no-any-return]
 
 
-@compiled
+@part
 def end_round(cell: Cell, log: Log, deployment: int, number: int, place: int) -> None:
     """Enter the round that ends now, with the verdict at `place` where it had a window; the next one begins."""
     request, report, entry = cell.requests[number], cell.reports[number], log.rounds[log.counts[0]]
@@ -76,7 +69,7 @@ def end_round(cell: Cell, log: Log, deployment: int, number: int, place: int) ->
     entry.batch_size = int(report.batch_size)
 
 
-@compiled
+@part
 def observe(cell: Cell, number: int, seen: FloatArray) -> None:
     """Write what the controller is shown, feature by feature as in `Observation`, each in its own unit."""
     state, request, report = cell.state, cell.requests[number], cell.reports[number]

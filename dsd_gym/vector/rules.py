@@ -5,6 +5,7 @@ The rule is a plain function of an `Observation` and constants. What it calls by
 
 from __future__ import annotations
 
+import dis
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator
@@ -50,7 +51,9 @@ def _with_callees(function: FunctionType, folder: str) -> Function:
 
 
 def _callees(function: FunctionType) -> Iterator[tuple[str, FunctionType]]:
-    for name in function.__code__.co_names:
+    """Yield the functions that a function calls by a global name; attributes may bear the same names."""
+    loads = (step.argval for step in dis.get_instructions(function) if step.opname == "LOAD_GLOBAL")
+    for name in dict.fromkeys(loads):
         called = function.__globals__.get(name)
         if isinstance(called, FunctionType):
             yield name, called

@@ -1,35 +1,38 @@
-"""Whole runs under a rule that is a function of the observation alone, many at once."""
+"""Whole runs, many at once, under a rule that is a function of the observation alone or a controller for each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dsd_gym.records import Records, RequestRecord, Round, Status, TargetRecord
+from dsd_gym.controller import Controller, DecidesMany
+from dsd_gym.records import Records, RequestRecord, Status, TargetRecord
 from dsd_gym.reference import class_records
+from dsd_gym.rounds import RoundArray, RoundTable
 from dsd_gym.scenario import Scenario
+from dsd_gym.vector.answers import NO_THRESHOLD, Answers, EachAlone, Together
 from dsd_gym.vector.fleet import Fleet
-from dsd_gym.vector.layout import FINISHED, LIVE, REJECTED, UNBORN, FloatArray
+from dsd_gym.vector.kept import KeptRounds
+from dsd_gym.vector.layout import FINISHED, LIVE, REJECTED, UNBORN
 from dsd_gym.vector.loading import Deployment
 
 WIDTH = 256
 """Runs side by side."""
 
-Windows = NDArray[np.int64]
+Runs = Sequence[tuple[Scenario, int]]
+"""Scenario and seed of each."""
+
 _STATUS = {LIVE: Status.IN_FLIGHT, FINISHED: Status.FINISHED, REJECTED: Status.REJECTED}
+_REQUEST = [
+    "device", "target", "arrival_ms", "prompt_tokens", "output_tokens", "committed", "first_token_ms", "finish_ms",
+    "status",
+]  # fmt: skip
 
 
-class DecidesMany(Protocol):
-    """A controller whose decisions depend on the observation alone."""
-
-    def decide_many(self, seen: FloatArray) -> tuple[Windows, FloatArray | None]:
-        """Return windows, and stop thresholds (negative: none) or None, for rows of features in their own units."""
-
-
-def simulate_many(cells: Sequence[tuple[Scenario, int]], controller: DecidesMany) -> Iterator[tuple[int, Records]]:
+def simulate_many(cells: Runs, controller: DecidesMany) -> Iterator[tuple[int, Records]]:
     """Run every (scenario, seed) and yield its place in `cells` and its records, as they end.
 
     The records are those of `dsd_gym.simulator.simulate`, requests in the order of their arrival.
@@ -37,43 +40,48 @@ def simulate_many(cells: Sequence[tuple[Scenario, int]], controller: DecidesMany
     Raises:
         ConfigError: a scenario has a mechanism that only the SimPy simulator knows.
     """
-    deployments: dict[int, Deployment] = {}
-    for scenario, _ in cells:
-        if id(scenario) not in deployments:
-            deployments[id(scenario)] = Deployment(scenario)
+    return _run(cells, Fleet(min(len(cells), WIDTH)), Together(controller))
+
+
+def simulate_each(cells: Runs, make_controller: Callable[[], Controller]) -> Iterator[tuple[int, Records]]:
+    """Do the same with a fresh controller for each run, which may remember what it was told and asked."""
     fleet = Fleet(min(len(cells), WIDTH))
+    return _run(cells, fleet, EachAlone(fleet.count, make_controller))
+
+
+def _run(cells: Runs, fleet: Fleet, answers: Answers) -> Iterator[tuple[int, Records]]:
+    scenarios = {id(scenario): scenario for scenario, _ in cells}
+    deployments = {key: Deployment(scenario) for key, scenario in scenarios.items()}
     runs: list[int | None] = [None] * fleet.count
-    rounds: list[list[Round]] = [[] for _ in range(fleet.count)]
-    waiting = iter(range(len(cells)))
+    rounds, waiting = KeptRounds(fleet.count), iter(range(len(cells)))
     while True:
         free = np.flatnonzero(fleet.over)
         for place in free.tolist():
             if (run := runs[place]) is not None:
-                scenario, seed = cells[run]
-                yield run, _records(fleet, place, scenario, seed, rounds[place])
-            runs[place], rounds[place] = next(waiting, None), []
+                yield run, _records(fleet, place, *cells[run], rounds.take(place))
+            runs[place] = next(waiting, None)
             if (run := runs[place]) is not None:
                 fleet.load(place, deployments[id(cells[run][0])], cells[run][1])
+                answers.begin(place)
         started = np.array([place for place in free.tolist() if runs[place] is not None], np.int64)
         if len(started):
             fleet.start(started)
-            continue
-        if fleet.over.all():
+        elif len(free) == fleet.count:
             return
-        windows, thresholds = controller.decide_many(fleet.seen)
-        fleet.answer(windows, thresholds)
-        told = fleet.rounds
-        for place, round in zip(told["deployment"].tolist(), told[list(Round._fields)].tolist(), strict=True):
-            rounds[place].append(Round._make(round))
+        else:
+            _answer(fleet, answers)
+            rounds.add(fleet.rounds)
+        answers.hear(fleet)
 
 
-def _records(fleet: Fleet, place: int, scenario: Scenario, seed: int, rounds: list[Round]) -> Records:
-    state, first = fleet.state[place], int(fleet.state[place]["first_stream"])
-    classes = fleet.device_classes(place)
-    rows = fleet.requests(place)
-    born = np.flatnonzero(rows["status"] != UNBORN)
-    requests = [_request(first + int(n), rows[n], int(classes[rows[n]["device"]])) for n in born]
-    requests.sort(key=lambda request: (request.arrival_ms, request.stream))
+def _answer(fleet: Fleet, answers: Answers) -> None:
+    asking = np.flatnonzero(~fleet.over)
+    windows, thresholds = np.zeros(fleet.count, np.int64), np.full(fleet.count, NO_THRESHOLD)
+    answers.answer(fleet, asking, windows, thresholds)
+    fleet.answer(windows, thresholds)
+
+
+def _records(fleet: Fleet, place: int, scenario: Scenario, seed: int, rounds: RoundArray) -> Records:
     targets = [
         TargetRecord(float(target["busy_ms"]), int(target["iterations"]), int(target["pass_tokens"]))
         for target in fleet.targets(place)
@@ -84,27 +92,40 @@ def _records(fleet: Fleet, place: int, scenario: Scenario, seed: int, rounds: li
         scenario.warm_up_ms,
         scenario.horizon_ms,
         scenario.horizon_ms + scenario.drain_ms,
-        float(state["now_ms"]),
+        float(fleet.state[place]["now_ms"]),
         scenario.slo.ttft_ms,
         scenario.slo.tpot_ms,
-        requests,
-        rounds,
+        _requests(fleet, place),
+        RoundTable(rounds),
         targets,
         class_records(scenario),
     )
 
 
-def _request(stream: int, row: np.void, device_class: int) -> RequestRecord:
+def _requests(fleet: Fleet, place: int) -> list[RequestRecord]:
+    """Return the requests that arrived, in the order of their arrival."""
+    first, classes = int(fleet.state[place]["first_stream"]), fleet.device_classes(place)
+    rows = fleet.requests(place)
+    born = np.flatnonzero(rows["status"] != UNBORN)
+    born = born[np.lexsort((born, rows["arrival_ms"][born]))]
+    rows = rows[born]
+    of_classes = classes[rows["device"]].tolist()
+    streams = (born + first).tolist()
+    return [_request(*told) for told in zip(streams, of_classes, rows[_REQUEST].tolist(), strict=True)]
+
+
+def _request(stream: int, device_class: int, row: tuple[Any, ...]) -> RequestRecord:
+    device, target, arrival_ms, prompt_tokens, output_tokens, committed, first_token_ms, finish_ms, status = row
     return RequestRecord(
         stream,
-        int(row["device"]),
+        device,
         device_class,
-        int(row["target"]),
-        float(row["arrival_ms"]),
-        int(row["prompt_tokens"]),
-        int(row["output_tokens"]),
-        int(row["committed"]),
-        None if np.isnan(row["first_token_ms"]) else float(row["first_token_ms"]),
-        None if np.isnan(row["finish_ms"]) else float(row["finish_ms"]),
-        _STATUS[int(row["status"])],
+        target,
+        arrival_ms,
+        prompt_tokens,
+        output_tokens,
+        committed,
+        None if math.isnan(first_token_ms) else first_token_ms,
+        None if math.isnan(finish_ms) else finish_ms,
+        _STATUS[status],
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dsd_gym.vector.compiled import compiled, iteration_ms, prefill_attention_ms
+from dsd_gym.vector.compiled import iteration_ms, part, prefill_attention_ms
 from dsd_gym.vector.events import push
 from dsd_gym.vector.layout import (
     DECODING,
@@ -24,7 +24,7 @@ from dsd_gym.vector.layout import (
 from dsd_gym.vector.queues import append, append_window, remove
 
 
-@compiled
+@part
 def admit(cell: Cell, number: int) -> bool:
     """Queue a request for prefill; False rejects it: it never fits, or too many wait already."""
     request = cell.requests[number]
@@ -38,7 +38,7 @@ def admit(cell: Cell, number: int) -> bool:
     return True
 
 
-@compiled
+@part
 def verify(cell: Cell, number: int) -> None:
     """Queue a window for the next pass."""
     place = cell.requests[number].target
@@ -46,7 +46,7 @@ def verify(cell: Cell, number: int) -> None:
     wake(cell, place)
 
 
-@compiled
+@part
 def decode(cell: Cell, number: int) -> None:
     """Let the target decode a stream on its own."""
     request = cell.requests[number]
@@ -55,7 +55,7 @@ def decode(cell: Cell, number: int) -> None:
     wake(cell, request.target)
 
 
-@compiled
+@part
 def wake(cell: Cell, place: int) -> None:
     """Let an idle target begin, after all else that happens at this ms."""
     target = cell.targets[place]
@@ -64,7 +64,7 @@ def wake(cell: Cell, place: int) -> None:
         push(cell.state, cell.events, cell.state.now_ms + 0.0, LAST, PASS_START, place)
 
 
-@compiled
+@part
 def begin_pass(cell: Cell, place: int) -> None:
     """Fill the next pass and schedule its end; with nothing to do, be idle."""
     target = cell.targets[place]
@@ -84,7 +84,7 @@ def begin_pass(cell: Cell, place: int) -> None:
     push(cell.state, cell.events, cell.state.now_ms + target.total_ms, LAST, PASS_END, place)
 
 
-@compiled
+@part
 def take_windows(cell: Cell, place: int, room: int, budget: int) -> int:
     """Let windows ride up to the first that does not fit; return the tokens left."""
     waiting, riding = cell.queues[place * QUEUES + WINDOWS], cell.queues[place * QUEUES + RIDING]
@@ -104,7 +104,7 @@ def take_windows(cell: Cell, place: int, room: int, budget: int) -> int:
     return budget
 
 
-@compiled
+@part
 def take_decoding(cell: Cell, place: int, room: int) -> None:
     """Choose the streams that decode; where not all do, they take turns."""
     target, queue = cell.targets[place], cell.queues[place * QUEUES + DECODING]
@@ -116,7 +116,7 @@ def take_decoding(cell: Cell, place: int, room: int) -> None:
             append(queue, cell.requests, number)
 
 
-@compiled
+@part
 def begin_prefills(cell: Cell, place: int) -> None:
     """Give memory to requests that wait for it, up to the first for which it does not suffice."""
     target = cell.targets[place]
@@ -131,7 +131,7 @@ def begin_prefills(cell: Cell, place: int) -> None:
         append(prefilling, cell.requests, number)
 
 
-@compiled
+@part
 def take_prefills(cell: Cell, place: int, room: int, budget: int) -> None:
     """Choose the requests whose prompts are read on, and how many tokens of each still fit."""
     target, queue = cell.targets[place], cell.queues[place * QUEUES + PREFILLING]
@@ -146,7 +146,7 @@ def take_prefills(cell: Cell, place: int, room: int, budget: int) -> None:
         number = request.next
 
 
-@compiled
+@part
 def measure_pass(cell: Cell, place: int) -> None:
     """Add up the size and length of the pass."""
     target, tokens, context = cell.targets[place], 0, 0
@@ -178,7 +178,7 @@ def measure_pass(cell: Cell, place: int) -> None:
     target.tokens, target.total_ms = tokens, total_ms
 
 
-@compiled
+@part
 def pass_ms(target: Any, tokens: int, sequences: int, context_tokens: int) -> float:
     """Return the ms of one forward pass."""
     return iteration_ms(

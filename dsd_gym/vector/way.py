@@ -9,11 +9,11 @@ import numpy as np
 from dsd_gym import luck
 from dsd_gym.vector.compiled import (
     INFINITY,
-    compiled,
     exponential,
     first_state,
     next_state,
     one_way_ms,
+    part,
     transmission_ms,
     uniform,
 )
@@ -22,7 +22,7 @@ from dsd_gym.vector.layout import Cell
 _JITTER, _REGIME = luck.JITTER, luck.REGIME
 
 
-@compiled
+@part
 def jitter_ms(device: Any, seed: np.uint64, number: int, now_ms: float) -> float:
     if device.mean_jitter_ms == 0.0:
         return 0.0
@@ -34,7 +34,7 @@ def jitter_ms(device: Any, seed: np.uint64, number: int, now_ms: float) -> float
     return device.slot_jitter_ms  # type: ignore[no-any-return]
 
 
-@compiled
+@part
 def next_regime(cell: Cell, number: int) -> None:
     """Go on to the device's next regime."""
     device, seed, first = cell.devices[number], cell.state.seed, cell.devices[number].first_regime
@@ -54,7 +54,7 @@ def next_regime(cell: Cell, number: int) -> None:
     device.regime_ends_ms = device.regime_begins_ms + length_ms
 
 
-@compiled
+@part
 def find_regime(cell: Cell, number: int, now_ms: float) -> None:
     """Let the device's regime be that of `now_ms`; an earlier time than the last is looked for from the start."""
     device = cell.devices[number]
@@ -64,7 +64,7 @@ def find_regime(cell: Cell, number: int, now_ms: float) -> None:
         next_regime(cell, number)
 
 
-@compiled
+@part
 def way(cell: Cell, number: int, now_ms: float, message_bytes: float, up: bool) -> tuple[float, float]:
     """Return (propagation ms, transmission ms) of a message that leaves at `now_ms`, to the cloud or back."""
     device = cell.devices[number]

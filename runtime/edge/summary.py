@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dsd_gym.metrics import Metrics, summarise
@@ -70,7 +71,7 @@ def summary_text(records: Records, fallbacks: int, reconnects: int) -> str:
     return "\n".join(f"{name:<12}{value}" for name, value in rows.items() if value)
 
 
-def window_histogram(rounds: list[Round]) -> str:
+def window_histogram(rounds: Sequence[Round]) -> str:
     """Return how often each window was decided: `0 x12, 4 x30`."""
     counts = Counter(round.window for round in rounds)
     return ", ".join(f"{window} x{counts[window]}" for window in sorted(counts))
