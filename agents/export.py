@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils import parametrize
 
-from agents.network import VisibleFeatures, action_sizes
+from agents.network import VisibleFeatures, WindowPolicy, action_sizes
 from agents.ppo import StreamPPO
 from agents.train_config import TrainConfig
 from dsd_gym import __version__, config
@@ -42,7 +42,8 @@ def export_policy(
         command=command,
         evaluation=evaluation or {},
     )
-    weights = [(m.weight.detach().numpy().copy(), m.bias.detach().numpy().copy()) for m in _actor(model)]
+    layers = _layers(_policy(model).averaged)
+    weights = [(m.weight.detach().numpy().copy(), m.bias.detach().numpy().copy()) for m in layers]
     weights[0] = (weights[0][0] * _visible(model), weights[0][1])
     return Policy(header, tuple(Layer(*pair) for pair in weights))
 
@@ -61,7 +62,7 @@ def warm_start(model: StreamPPO, path: str, activation: str) -> None:
         policy = load_policy(path)
     except PolicyError as error:
         raise ConfigError(f"warm_start: {error}") from None
-    layers, actor = policy.layers, _actor(model)
+    layers, actor = policy.layers, _layers(_policy(model).actor())
     if policy.header.activation != activation:
         raise ConfigError(f"warm_start: {path}: its activation is {policy.header.activation}, not {activation}")
     if [tuple(m.weight.shape) for m in actor] != [layer.weight.shape for layer in layers]:
@@ -76,6 +77,7 @@ def warm_start(model: StreamPPO, path: str, activation: str) -> None:
             if not torch.allclose(module.weight, weight, atol=1e-4):
                 raise ConfigError(f"warm_start: {path}: its last layer is not smooth over windows")
             module.bias.copy_(torch.from_numpy(layer.bias.copy()))
+    _policy(model).averaged.update_parameters(_policy(model).actor())
 
 
 def _visible(model: StreamPPO) -> NDArray[np.float32]:
@@ -85,8 +87,11 @@ def _visible(model: StreamPPO) -> NDArray[np.float32]:
     return extractor.visible.numpy()[: len(FEATURE_NAMES)]
 
 
-def _actor(model: StreamPPO) -> list[nn.Linear]:
-    hidden = [m for m in model.policy.mlp_extractor.policy_net if isinstance(m, nn.Linear)]
-    last = model.policy.action_net
-    assert isinstance(last, nn.Linear)
-    return [*hidden, last]
+def _policy(model: StreamPPO) -> WindowPolicy:
+    assert isinstance(model.policy, WindowPolicy)
+    return model.policy
+
+
+def _layers(actor: nn.Module) -> list[nn.Linear]:
+    """Return the linear layers from features to logits."""
+    return [module for module in actor.modules() if isinstance(module, nn.Linear)]

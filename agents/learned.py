@@ -20,7 +20,8 @@ NO_THRESHOLD = -1.0
 class Learned(Controller):
     """Answer with the policy's most probable window, or a tree's.
 
-    What training has not seen (`runner.seen` counts it) is left to a rule that needs no training: `awc`'s predictor.
+    What lies far from all that training has seen is left to a rule that needs no training: `awc`'s predictor.
+    `runner.seen` counts what lies outside at all.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -30,7 +31,7 @@ class Learned(Controller):
     def decide(self, observation: Observation, stream: int) -> Decision:
         """Return the argmax of the network's logits, of windows and of thresholds apart, or the leaf's window."""
         decision = self.runner.decide(observation)
-        return decision if self.runner.seen.last_inside else Decision(best_window(observation, *self._rule))
+        return Decision(best_window(observation, *self._rule)) if self.runner.seen.last_far else decision
 
     def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
         """Return windows, and thresholds (-1: none) or None, for rows of features in their own units.
@@ -38,11 +39,11 @@ class Learned(Controller):
         `runner.seen` does not count them.
         """
         windows, thresholds = self.runner.decide_many(seen)
-        outside = ~self.runner.seen.inside(scaled(seen.copy()))
-        if outside.any():
-            windows[outside] = windows_of(best_window, seen[outside], *self._rule)
+        far = self.runner.seen.far(scaled(seen.copy()))
+        if far.any():
+            windows[far] = windows_of(best_window, seen[far], *self._rule)
             if thresholds is not None:
-                thresholds[outside] = NO_THRESHOLD
+                thresholds[far] = NO_THRESHOLD
         return windows, thresholds
 
 

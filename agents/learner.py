@@ -56,6 +56,7 @@ def build(kind: type[P], train_config: TrainConfig, env: StreamVecEnv, seed: int
             "features_extractor_class": VisibleFeatures,
             "features_extractor_kwargs": {"hidden": [FEATURE_NAMES.index(n) for n in train_config.hidden_features]},
             "optimizer_kwargs": {"eps": 1e-5, "fused": True},  # stable-baselines3's eps
+            "averaging": ppo.averaging,
         },
         seed=seed,
         device="cpu",

@@ -13,6 +13,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtr
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from agents.categorical import LogCategorical
 from dsd_gym.observation import FEATURES
@@ -84,8 +85,15 @@ class OwnEyes(MlpExtractor):
 class WindowPolicy(ActorCriticPolicy):
     """stable-baselines3's actor-critic with `SmoothWindows` in the actor's last layer.
 
-    Observations may go on after the features with what only the critic may know.
+    Observations may go on after the features with what only the critic may know. `averaged` follows the actor's
+    weights, each update's counting 1 - `averaging` (0: it is the actor): it is what an optimum was walked around of.
     """
+
+    averaged: AveragedModel
+
+    def __init__(self, *args: Any, averaging: float = 0.0, **kwargs: Any) -> None:
+        self._averaging = averaging
+        super().__init__(*args, **kwargs)
 
     def _build_mlp_extractor(self) -> None:
         self.mlp_extractor = OwnEyes(self.features_dim, self.net_arch, self.activation_fn, self.device)
@@ -100,6 +108,12 @@ class WindowPolicy(ActorCriticPolicy):
         parametrize.register_parametrization(self.action_net, "weight", smooth)
         options: dict[str, Any] = self.optimizer_kwargs
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **options)  # type: ignore[call-arg]
+        average: Any = get_ema_multi_avg_fn  # without types
+        self.averaged = AveragedModel(self.actor(), multi_avg_fn=average(self._averaging))
+
+    def actor(self) -> nn.Sequential:
+        """Return the layers from features to logits."""
+        return nn.Sequential(self.mlp_extractor.policy_net, self.action_net)
 
 
 def action_sizes(space: spaces.Space[Any]) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch.nn.utils import parametrize
 
 from agents.credit import StreamCredit
+from agents.network import WindowPolicy
 from agents.vec_env import StreamVecEnv
 from dsd_gym.observation import FEATURE_NAMES, to_raw
 
@@ -75,6 +76,12 @@ class StreamPPO(PPO):
         self._log(rollout_buffer)
         callback.on_rollout_end()
         return True
+
+    def train(self) -> None:
+        """Update the weights from a rollout, and their average."""
+        super().train()
+        assert isinstance(self.policy, WindowPolicy)
+        self.policy.averaged.update_parameters(self.policy.actor())
 
     def feature_ranges(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Return the least and greatest value of every feature seen in training, in its own unit."""

@@ -39,6 +39,8 @@ class Ppo:
     hidden: tuple[Count, ...] = (64, 64)
     """Neurons of each hidden layer, of the policy and of the critic alike."""
     activation: Literal["tanh", "relu"] = "tanh"
+    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.98
+    """What is exported is the running average of the policy's weights; each update keeps this much of it."""
 
     def __post_init__(self) -> None:
         if self.n_envs * self.rollout_steps < self.minibatch:

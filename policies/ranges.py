@@ -14,6 +14,10 @@ _SLACK = np.float32(1e-6)
 """Scaled units: ranges may have been written from float32 values, a rounding away from those seen here."""
 
 
+FAR = np.float32(0.1)
+"""Scaled units beyond a range from which on a network's answer is no longer trusted: just outside it is smooth."""
+
+
 class SeenRanges:
     """Compares scaled features with the ranges seen in training, `low` to `high`, scaled too; and counts."""
 
@@ -21,8 +25,8 @@ class SeenRanges:
         self.decisions = 0
         self.out_of_range_decisions = 0
         """Decisions in which at least one feature was outside its range."""
-        self.last_inside = True
-        """Whether no feature of the last decision was."""
+        self.last_far = False
+        """Whether one of the last decision's was outside by more than `FAR`."""
         self._names = names
         self._low, self._high = low - _SLACK, high + _SLACK
         self._inside = np.empty(len(names), np.bool_)
@@ -45,15 +49,16 @@ class SeenRanges:
         np.greater_equal(features, self._low, out=inside)
         np.less_equal(features, self._high, out=self._below_high)
         np.logical_and(inside, self._below_high, out=inside)
-        self.last_inside = np.count_nonzero(inside) == len(inside)
-        if not self.last_inside:
+        self.last_far = False
+        if np.count_nonzero(inside) != len(inside):
             self.out_of_range_decisions += 1
             self._outside_counts += ~inside
+            self.last_far = bool(self.far(features))
 
-    def inside(self, features: Array) -> NDArray[np.bool_]:
-        """Return whether all features of each row are inside, (n,); count nothing."""
-        within: NDArray[np.bool_] = np.all((features >= self._low) & (features <= self._high), axis=-1)
-        return within
+    def far(self, features: Array) -> NDArray[np.bool_]:
+        """Return whether a feature of each row is outside by more than `FAR`, (n,); count nothing."""
+        beyond: NDArray[np.bool_] = np.any((features < self._low - FAR) | (features > self._high + FAR), axis=-1)
+        return beyond
 
 
 def ranges_of_observations(header: PolicyHeader) -> SeenRanges:

@@ -25,6 +25,7 @@ QUICK = {
     "ppo.minibatch": 64,
     "ppo.epochs": 2,
     "ppo.hidden": [16, 8],
+    "ppo.averaging": 0.0,
 }
 
 
@@ -171,7 +172,8 @@ def test_the_exported_policy_decides_as_the_learner(activation: str, tmp_path: P
     policy = export_policy(model, config, scenario_ranges(config), "pytest")
     runner = PolicyRunner(policy)
     seen = np.random.default_rng(0).uniform(size=(1000, len(FEATURE_NAMES))).astype(np.float32)
-    theirs, _ = model.predict(seen, deterministic=True)
+    added = (model.observation_space.shape or (0,))[0] - len(FEATURE_NAMES)  # what the critic alone sees
+    theirs, _ = model.predict(np.pad(seen, ((0, 0), (0, added))), deterministic=True)
     assert [int(np.argmax(runner.logits(row))) for row in seen] == theirs.tolist()
     assert policy.header.max_window == 12
     assert policy.header.training_config["ppo"]["activation"] == activation
