@@ -5,6 +5,8 @@ python train.py configs/train/smoke.yaml seed=1            another config, with 
 python train.py configs/train/awc_mlp.yaml                 the DSD paper's supervised window predictor, half an hour
 python train.py scenario.link.rtt_ms=80 name=far           a changed training scenario
 python train.py --resume                                   go on where the last run was stopped
+python train.py --workers 4                                collect in four processes, learn in this one
+python train.py --ray auto                                 collect on a Ray cluster (extra `ray`), learn here
 tensorboard --logdir runs                                  watch
 """
 
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents import make_controller
 from agents.checkpoint import decisions_done
+from agents.shares import shares
 from agents.train_config import AnyConfig, AwcMlpConfig, TrainConfig, load_train_config, longest_window, scenario_ranges
 from dsd_gym import config
 from dsd_gym.comparison.compare import STATIC_BEST, compare
@@ -28,12 +31,13 @@ from dsd_gym.comparison.evaluation import OVERALL, Evaluation, save
 from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.comparison.tables import text_table
 from dsd_gym.config import ConfigError, parse_assignments
-from dsd_gym.files import Parser, exits_cleanly, write_atomically
+from dsd_gym.files import Parser, exits_cleanly, whole_number, write_atomically
 from dsd_gym.scenario_files import load_scenarios
 from policies import Policy, save_policy
 
 if TYPE_CHECKING:
     from agents.ppo import StreamPPO
+    from agents.training import OpenWorkers
 
 RUNS = Path("runs")
 POLICIES = Path(__file__).resolve().parent / "policies"
@@ -53,13 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise ConfigError(f"{files[1]}: one config at a time; overrides are key=value")
     chosen = load_train_config(*files[:1] or [None], parse_assignments([i for i in options.items if "=" in i]))
     _check_comparison(chosen)
+    _check_workers(chosen, options.workers, options.ray)
     if options.dry_run:
         print(config.dump_yaml(chosen), end="")
         return
     folder = RUNS / chosen.name
     command = f"python train.py {shlex.join(a for a in arguments if a != '--resume')}".strip()
     _prepare(folder, chosen, options.resume)
-    exporter = _train(chosen, folder, options.resume)
+    exporter = _train(chosen, folder, options)
     _finish(exporter, chosen, folder, command)
 
 
@@ -74,23 +79,44 @@ def _check_comparison(chosen: AnyConfig) -> None:
                 make_controller(spec, scenario.max_window)
 
 
-def _train(chosen: AnyConfig, folder: Path, resume: bool) -> Exporter:
+def _check_workers(chosen: AnyConfig, workers: int | None, ray_address: str | None) -> None:
+    if isinstance(chosen, TrainConfig):
+        shares(chosen.ppo.n_envs, workers or 1)
+    elif workers or ray_address is not None:
+        raise ConfigError(f"{chosen.name}: --workers and --ray are for PPO (learner: ppo)")
+
+
+def _train(chosen: AnyConfig, folder: Path, options: argparse.Namespace) -> Exporter:
     """Train in the way that the config's `learner` names; stopped early, it leaves what --resume goes on from."""
     if isinstance(chosen, AwcMlpConfig):
         from agents.awc_mlp_training import train
 
-        return train(chosen, folder, resume)
-    return _exporter(_train_ppo(chosen, folder, resume), chosen)
+        return train(chosen, folder, options.resume)
+    return _exporter(_train_ppo(chosen, folder, options), chosen)
 
 
-def _train_ppo(chosen: TrainConfig, folder: Path, resume: bool) -> StreamPPO:
+def _train_ppo(chosen: TrainConfig, folder: Path, options: argparse.Namespace) -> StreamPPO:
     """Run the learner to its last decision."""
     print(f"{chosen.name}: importing torch and stable-baselines3 ...", file=sys.stderr)
     from agents.training import learn
 
-    start = decisions_done(folder) if resume else 0
+    start = decisions_done(folder) if options.resume else 0
+    open_workers = _workers(options.workers, options.ray)
     with _training_bar(chosen.decisions, start) as watch:
-        return learn(chosen, folder, resume, lambda model: _score(model, chosen, folder), watch)
+        return learn(chosen, folder, options.resume, lambda model: _score(model, chosen, folder), watch, open_workers)
+
+
+def _workers(count: int | None, ray_address: str | None) -> OpenWorkers | None:
+    """Return what starts the workers that collect, or None: this process does."""
+    if ray_address is not None:
+        from agents.ray_rollouts import RayWorkers
+
+        return partial(RayWorkers, address=ray_address, count=count)
+    if count is None or count == 1:
+        return None
+    from agents.workers import ProcessWorkers
+
+    return partial(ProcessWorkers, count=count)
 
 
 def _score(model: StreamPPO, chosen: TrainConfig, folder: Path) -> dict[str, float]:
@@ -199,6 +225,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser("train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("items", nargs="*", metavar="CONFIG | key=value", help="default: configs/train/default.yaml")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of this name")
+    parser.add_argument("--workers", type=whole_number, metavar="N", help="that collect decisions (default: 1, here)")
+    parser.add_argument("--ray", metavar="ADDRESS", help="a cluster to collect on (default: its processors less one)")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
     return parser
 

@@ -27,6 +27,7 @@ from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.comparison.statistics import student_t
 from dsd_gym.config import ConfigError, Count, build, config_hash, did_you_mean, read_yaml
 from dsd_gym.files import Parser, exits_cleanly, whole_number, write_atomically
+from policies import Policy, save_policy
 
 RUNS = Path("runs")
 
@@ -57,6 +58,13 @@ class Run(NamedTuple):
     path: Path
 
 
+class Trained(NamedTuple):
+    """What came of a run, wherever it was trained."""
+
+    result: dict[str, Any]
+    policy: Policy
+
+
 @exits_cleanly
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing and print the table."""
@@ -68,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = {(v.name, seed): _run(population, v, seed, folder) for v in population.variants for seed in seeds}
     missing = [run for run in runs.values() if not run.path.is_file()]
     with progress_bar(lines=True) as progress:
-        for done, _ in enumerate(run_all(train, missing, options.jobs, options.ray), 1):
+        for done, (index, trained) in enumerate(run_all(train, missing, options.jobs, options.ray), 1):
+            _keep(missing[index], trained)
             if progress:
                 progress(done, len(missing))
     results = {key: json.loads(run.path.read_text(encoding="utf-8")) for key, run in runs.items()}
@@ -77,21 +86,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(text)
 
 
-def train(run: Run) -> None:
-    """Train one policy, validate it, and write down what came of it."""
+def train(run: Run) -> Trained:
+    """Train one policy and validate it; checkpoints and logs stay where that is done, in a folder of the run's own."""
     from agents.export import export_policy
     from agents.train_config import scenario_ranges
     from agents.training import learn
     from agents.validation import validate
-    from policies import save_policy
 
     chosen, started_s = run.train_config, time.perf_counter()
-    model = learn(chosen, run.path.parent)
+    folder = run.path.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    model = learn(chosen, folder)
     seconds = time.perf_counter() - started_s
     policy = export_policy(model, chosen, scenario_ranges(chosen), "")
-    save_policy(policy, run.path.with_suffix(".safetensors"))
     result = {"seconds": round(seconds, 1), "decisions": model.num_timesteps, "log_ratios": validate(policy)}
-    write_atomically(run.path, json.dumps(result))
+    return Trained(result, policy)
+
+
+def _keep(run: Run, trained: Trained) -> None:
+    """Write down what came of a run; the result last, for it tells that the run has ended."""
+    run.path.parent.mkdir(parents=True, exist_ok=True)
+    save_policy(trained.policy, run.path.with_suffix(".safetensors"))
+    write_atomically(run.path, json.dumps(trained.result))
 
 
 def table(population: Population, results: dict[tuple[str, int], dict[str, Any]]) -> str:

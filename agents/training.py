@@ -5,73 +5,30 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.utils import LinearSchedule
 
 from agents.checkpoint import WEIGHTS, read_state, write_state
-from agents.credit import StreamCredit
 from agents.export import warm_start
-from agents.network import VisibleFeatures, WindowPolicy
+from agents.gathered import GatheringPPO
+from agents.learner import build, make_env
 from agents.ppo import StreamPPO
 from agents.train_config import TrainConfig
-from agents.vec_env import SimulatedVecEnv, StreamVecEnv, make_vec_env
-from dsd_gym.config import ConfigError
-from dsd_gym.family import load_scenario_or_family
-from dsd_gym.observation import FEATURE_NAMES
-from dsd_gym.vector.support import unsupported
+from agents.workers import Workers, WorkersLost
 
 
-def make_learner(train_config: TrainConfig, folder: Path, resume: bool) -> StreamPPO:
+def make_learner(train_config: TrainConfig, folder: Path, resume: bool, kind: type[StreamPPO] = StreamPPO) -> StreamPPO:
     """Return a learner in its deployments: fresh, warm-started, or as the folder's checkpoint left it."""
-    torch.set_num_threads(1)
-    torch.distributions.Distribution.set_default_validate_args(False)
-    source = load_scenario_or_family(train_config.scenario, train_config.overrides)
-    thresholds, foresight = train_config.stop_thresholds or None, train_config.critic == "informed"
-    env = make_vec_env(source, train_config.ppo.n_envs, thresholds, foresight)
-    if train_config.credit.cost == "team" and isinstance(env, SimulatedVecEnv):
-        raise ConfigError(f"credit.cost: team needs a compiled scenario, and {unsupported(source)} is not compiled")
-    env.seed(train_config.seed)
-    model = _learner(train_config, env)
+    model = build(kind, train_config, make_env(train_config, train_config.ppo.n_envs), train_config.seed)
     if resume:
         _resume(model, train_config, folder)
     elif train_config.warm_start:
         warm_start(model, train_config.warm_start, train_config.ppo.activation)
     model.set_logger(configure(str(folder / "logs" / f"from-{model.num_timesteps}"), ["tensorboard", "csv"]))
     return model
-
-
-def _learner(train_config: TrainConfig, env: StreamVecEnv) -> StreamPPO:
-    ppo, credit = train_config.ppo, train_config.credit
-    activation = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[ppo.activation]
-    return StreamPPO(
-        WindowPolicy,
-        env,
-        learning_rate=LinearSchedule(ppo.learning_rate, 0.1 * ppo.learning_rate, 1.0),
-        n_steps=ppo.rollout_steps,
-        batch_size=ppo.minibatch,
-        n_epochs=ppo.epochs,
-        clip_range=ppo.clip_range,
-        ent_coef=ppo.entropy,
-        vf_coef=ppo.value_weight,
-        gamma=credit.discount,
-        gae_lambda=credit.trace_decay,
-        rollout_buffer_class=StreamCredit,
-        rollout_buffer_kwargs={"credit": credit},
-        policy_kwargs={
-            "net_arch": {"pi": list(ppo.hidden), "vf": list(ppo.hidden)},
-            "activation_fn": activation,
-            "averaging": ppo.averaging,
-            "features_extractor_class": VisibleFeatures,
-            "features_extractor_kwargs": {"hidden": [FEATURE_NAMES.index(n) for n in train_config.hidden_features]},
-            "optimizer_kwargs": {"eps": 1e-5, "fused": True},  # stable-baselines3's eps
-        },
-        seed=train_config.seed,
-        device="cpu",
-    )
 
 
 def _resume(model: StreamPPO, train_config: TrainConfig, folder: Path) -> None:
@@ -85,6 +42,7 @@ def _resume(model: StreamPPO, train_config: TrainConfig, folder: Path) -> None:
 
 Score = Callable[[StreamPPO], dict[str, float]]
 Watch = Callable[[int, dict[str, float]], None]
+OpenWorkers = Callable[[TrainConfig, int], Workers]
 
 
 def learn(
@@ -93,18 +51,31 @@ def learn(
     resume: bool = False,
     score: Score | None = None,
     watch: Watch | None = None,
+    open_workers: OpenWorkers | None = None,
 ) -> StreamPPO:
-    """Run a learner to its last decision; interrupted, it leaves what `resume` goes on from."""
-    model = make_learner(train_config, folder, resume)
+    """Run a learner to its last decision; interrupted, it leaves what `resume` goes on from.
+
+    Args:
+        open_workers: starts the workers that collect in its place, given the config and their first seed.
+    """
+    model = make_learner(train_config, folder, resume, GatheringPPO if open_workers else StreamPPO)
+    with ExitStack() as stack:
+        if open_workers:
+            assert isinstance(model, GatheringPPO)
+            model.workers = open_workers(train_config, train_config.seed + model.num_timesteps)
+            stack.callback(model.workers.close)
+        _learn_on(model, train_config, folder, Progress(train_config, folder, score, watch))
+    save_checkpoint(model, train_config, folder)
+    return model
+
+
+def _learn_on(model: StreamPPO, train_config: TrainConfig, folder: Path, progress: Progress) -> None:
     try:
-        left = train_config.decisions - model.num_timesteps
-        model.learn(left, Progress(train_config, folder, score, watch), reset_num_timesteps=False)
-    except KeyboardInterrupt:
+        model.learn(train_config.decisions - model.num_timesteps, progress, reset_num_timesteps=False)
+    except (KeyboardInterrupt, WorkersLost):
         save_checkpoint(model, train_config, folder)
         print(f"\nstopped at {model.num_timesteps} decisions; go on with --resume", file=sys.stderr)
         raise
-    save_checkpoint(model, train_config, folder)
-    return model
 
 
 class Progress(BaseCallback):

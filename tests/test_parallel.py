@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,21 +57,6 @@ def test_an_address_where_no_cluster_answers_is_one_line(address: str) -> None:
     pytest.importorskip("ray")
     with pytest.raises(ConfigError, match=f"no Ray cluster at {address}: "):
         list(run_all(fails, [1], 1, address))
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """Return the address of a cluster of two nodes, with a processor each, on this machine."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # workers import the work of these tests
-        node = {"num_cpus": 1, "object_store_memory": 80_000_000}
-        cluster = Cluster(initialize_head=True, head_node_args=node)
-        cluster.add_node(**node)
-        yield cluster.address
-        cluster.shutdown()
 
 
 @pytest.mark.slow

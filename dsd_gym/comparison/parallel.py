@@ -68,7 +68,7 @@ def _run_in_processes(work: Callable[[T], R], items: Sequence[T], jobs: int) -> 
 
 
 def _run_in_pool(work: Callable[[T], R], items: dict[int, T], jobs: int) -> Iterator[tuple[int, R]]:
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=end_with_parent)
     try:
         index = {pool.submit(work, item): i for i, item in items.items()}
         for future in as_completed(index):
@@ -77,7 +77,7 @@ def _run_in_pool(work: Callable[[T], R], items: dict[int, T], jobs: int) -> Iter
         pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Die without a word when the user interrupts, and when the parent has been killed."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = parent_process()

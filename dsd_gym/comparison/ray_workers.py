@@ -36,13 +36,13 @@ def run_on_ray(work: Callable[[T], R], items: Sequence[T], address: str) -> Iter
     Raises:
         ConfigError: Ray is not installed, the cluster cannot be reached, or a piece's workers were lost too often.
     """
-    ray = _connect(address)
+    ray = connect(address)
     try:
         call, sent = ray.remote(num_cpus=1, max_retries=RETRIES)(_call), ray.put(work)
         index = {call.remote(sent, item): i for i, item in enumerate(items)}
         while index:
             (done, *_), _ = ray.wait(list(index), num_returns=1)
-            yield index.pop(done), _result(ray, done)
+            yield index.pop(done), _done(ray, done)
     finally:
         ray.shutdown()
 
@@ -51,8 +51,8 @@ def _call(work: Callable[[T], R], item: T) -> R:
     return work(item)
 
 
-def _connect(address: str) -> Any:
-    """Return the module `ray`, connected."""
+def connect(address: str) -> Any:
+    """Return the module `ray`, connected; ConfigError if Ray is not installed or nobody answers."""
     if find_spec("ray") is None:
         raise ConfigError('Ray is not installed: pip install -e ".[ray]"')
     import ray
@@ -62,7 +62,7 @@ def _connect(address: str) -> Any:
     try:
         ray.init(address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"no Ray cluster at {address}: {_line(error)}") from None
+        raise ConfigError(f"no Ray cluster at {address}: {line(error)}") from None
     return ray
 
 
@@ -77,17 +77,29 @@ def _reach(address: str) -> None:
         raise ConfigError(f"no Ray cluster at {address}: {error.strerror or error}") from None
 
 
-def _result(ray: Any, done: Any) -> Any:
+def _done(ray: Any, done: Any) -> Any:
+    try:
+        return result(ray, done)
+    except ray.exceptions.RayError as error:
+        raise ConfigError(f"work was lost {RETRIES + 1} times: {line(error)}") from None
+
+
+def result(ray: Any, done: Any) -> Any:
+    """Return what remote work has returned, or raise what it has raised.
+
+    Raises:
+        ConfigError: the code could not be run there.
+        ray.exceptions.RayError: the worker or its node was lost.
+    """
     try:
         return ray.get(done)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause or error
         if isinstance(cause, ray.exceptions.RayError) or "failed to import" in str(cause):
-            raise ConfigError(f"a Ray worker cannot do the work: {_line(cause, -1)}") from None
+            raise ConfigError(f"a Ray worker cannot do the work: {line(cause, -1)}") from None
         raise cause from None
-    except ray.exceptions.RayError as error:
-        raise ConfigError(f"work was lost {RETRIES + 1} times: {_line(error)}") from None
 
 
-def _line(error: BaseException, which: int = 0) -> str:
+def line(error: BaseException, which: int = 0) -> str:
+    """Return a line of what an error says: its first, or another by number."""
     return (str(error).strip() or type(error).__name__).splitlines()[which]
