@@ -31,7 +31,7 @@ from policies import LOGITS, TREE, Policy, PolicyError, load_policy, save_policy
 
 DEFAULT_OUT = Path("runs/evaluation")
 SEEDS = 5
-EXPLAIN_SEEDS, LEAVES, DISTIL_IN = 4, 16, "train/family"
+EXPLAIN_SEEDS, LEAVES, DISTIL_IN = 4, 16, "train/broad"
 NOT_EXPLAINED = ("controllers", "reference", "ray", "max_requests", "source", "report")
 SWEEP_CACHE = Path("runs/cache/static_best")
 MAPPED = ("awc", "leviathan")

@@ -26,6 +26,10 @@ PRIOR_TOKENS = 200.0
 """Tokens for which a deployment's average cost is taken to be the reference, until rounds have shown it."""
 
 
+MOST_AVERAGE = 50.0
+"""Average cost, in multiples of the reference, from which on a critic sees no difference."""
+
+
 class Slots:
     """One row for each decision."""
 
@@ -139,7 +143,7 @@ class StreamCredit(RolloutBuffer):
             self._total_tokens,
             reference_ms,
             weight,
-            self.credit.crowd,
+            self.credit.crowd or np.inf,
             team,
         )
         end_streams(ended, self._slot_of, slots.next)
@@ -163,6 +167,12 @@ class StreamCredit(RolloutBuffer):
         self._slots.next[pending[pending >= 0]] = DROPPED
         self._slot_of[envs] = PENDING
         self._total_cost[envs] = self._total_tokens[envs] = PRIOR_TOKENS
+
+    def averages(self) -> Floats:
+        """Return what a token has cost in each deployment so far, scaled to [0, 1]: what rewards are relative to."""
+        averages = self._total_cost / self._total_tokens
+        scaled: Floats = np.minimum(np.log1p(averages) / np.log1p(MOST_AVERAGE), 1.0).astype(np.float32)
+        return scaled
 
     def _widen(self, stream: int) -> None:
         """Have room for streams up to this number."""

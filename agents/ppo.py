@@ -56,6 +56,8 @@ class StreamPPO(PPO):
         callback.on_rollout_start()
         while not rollout_buffer.full:
             assert isinstance(self._last_obs, np.ndarray)
+            if self._last_obs.shape[1] > len(FEATURE_NAMES):  # only the critic sees it
+                self._last_obs[:, -1] = rollout_buffer.averages()
             with torch.no_grad(), parametrize.cached():
                 actions, values, log_probs = self.policy(torch.from_numpy(self._last_obs))
             chosen = actions.numpy()
@@ -80,8 +82,8 @@ class StreamPPO(PPO):
     def train(self) -> None:
         """Update the weights from a rollout, and their average."""
         super().train()
-        assert isinstance(self.policy, WindowPolicy)
-        self.policy.averaged.update_parameters(self.policy.actor())
+        if isinstance(self.policy, WindowPolicy):
+            self.policy.averaged.update_parameters(self.policy.actor())
 
     def feature_ranges(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Return the least and greatest value of every feature seen in training, in its own unit."""

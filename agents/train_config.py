@@ -33,7 +33,7 @@ class Ppo:
     learning_rate: Positive = 1e-3
     """Falls linearly to a tenth of this."""
     clip_range: Positive = 0.2
-    entropy: NonNegative = 0.02
+    entropy: NonNegative = 0.01
     """Weight of the entropy bonus; falls linearly to a tenth of this."""
     value_weight: NonNegative = 0.5
     hidden: tuple[Count, ...] = (64, 64)
@@ -51,14 +51,13 @@ class Ppo:
 class Credit:
     """How a decision is judged; see `agents.credit.StreamCredit`."""
 
-    discount: Decay = 0.999
-    trace_decay: Decay = 0.98
+    discount: Decay = 0.9995
+    trace_decay: Decay = 0.995
     """Lambda of generalised advantage estimation."""
-    externality_weight: NonNegative = 0.7
+    externality_weight: NonNegative = 1.0
     """Price of the delay that a request's tokens put on the others in the batch or waiting."""
-    crowd: Positive = 24.0
-    """Requests in a pass that double this price: a busy target delays those still to come too. In an M/M/1 queue with
-    N in it their share is N for each 1 that is there, for the busy period is 1 / (1 - load) = 1 + N times the work."""
+    crowd: Positive | None = None
+    """Requests in a pass that double this price (a busy target delays those still to come, too); None: it is flat."""
     span: Literal["token", "decision"] = "token"
     """What discount and trace decay are per: a committed token, or a decision however many it commits."""
     form: Literal["average", "discounted"] = "average"
@@ -127,7 +126,7 @@ class Training:
     """What every kind of training has: a name, deployments to learn in, others to be compared in."""
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] = "ppo"
-    scenario: str = "train/family"
+    scenario: str = "train/broad"
     overrides: dict[str, Any] | None = None
     """Dotted keys of the scenario."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -138,7 +137,7 @@ class TrainConfig(Training):
     """A controller learned by PPO: in what, for how long."""
 
     learner: Literal["ppo"] = "ppo"
-    decisions: Count = 3_000_000
+    decisions: Count = 6_000_000
     stop_thresholds: tuple[Probability, ...] = ()
     """What the action's second dimension chooses among (`dsd_gym.env`); empty: the window alone."""
     critic: Literal["informed", "blind"] = "informed"
@@ -147,6 +146,8 @@ class TrainConfig(Training):
     hidden_features: tuple[str, ...] = ()
     """Features that the policy does not see, to find out what they are worth."""
     checkpoint_every: Count = 500_000
+    imitation: Annotated[int, Field(ge=0)] = 400_000
+    """Decisions over which the policy is first fitted to `awc`'s predictor (`agents.imitation`); 0: it begins blank."""
     warm_start: str | None = None
     """A checkpoint (.zip) or an exported policy (.safetensors) to begin from."""
     ppo: Ppo = Ppo()

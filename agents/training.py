@@ -14,6 +14,7 @@ from stable_baselines3.common.logger import configure
 from agents.checkpoint import WEIGHTS, read_state, write_state
 from agents.export import warm_start
 from agents.gathered import GatheringPPO
+from agents.imitation import imitate
 from agents.learner import build, make_env
 from agents.ppo import StreamPPO
 from agents.train_config import TrainConfig
@@ -27,6 +28,9 @@ def make_learner(train_config: TrainConfig, folder: Path, resume: bool, kind: ty
         _resume(model, train_config, folder)
     elif train_config.warm_start:
         warm_start(model, train_config.warm_start, train_config.ppo.activation)
+    elif train_config.imitation:
+        agreed = imitate(model, train_config.imitation, train_config.seed)
+        print(f"{train_config.name}: begins as awc's predictor ({100.0 * agreed:.0f} % alike)", file=sys.stderr)
     model.set_logger(configure(str(folder / "logs" / f"from-{model.num_timesteps}"), ["tensorboard", "csv"]))
     return model
 

@@ -44,13 +44,13 @@ class CompiledVecEnv(StreamVecEnv):
     """`EdgeCloudVectorEnv` as a stable-baselines3 VecEnv: fresh arrays, terminal observations, truncation flags.
 
     With `foresight` an observation goes on, after its features, with what a critic may know
-    (`dsd_gym.vector.foresight`).
+    (`dsd_gym.vector.foresight`) and a last column of zeros, where the learner writes what it alone knows.
     """
 
     def __init__(self, env: EdgeCloudVectorEnv, foresight: bool = False) -> None:
         self.env = env
         space: gymnasium.spaces.Space[Any] = env.single_observation_space
-        self._added = len(FORESIGHT) if foresight else 0
+        self._added = len(FORESIGHT) + 1 if foresight else 0
         if foresight:
             space = gymnasium.spaces.Box(0.0, 1.0, (len(FEATURES) + self._added,), np.float32)
         super().__init__(env.num_envs, space, env.single_action_space)
@@ -70,7 +70,8 @@ class CompiledVecEnv(StreamVecEnv):
         return self._widened(observations, info)
 
     def _widened(self, observations: NDArray[np.float32], info: dict[str, Any]) -> NDArray[np.float32]:
-        return np.hstack([observations, info["foresight"]]) if self._added else observations
+        own = np.zeros((self.num_envs, 1), np.float32)
+        return np.hstack([observations, info["foresight"], own]) if self._added else observations
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Keep the actions until `step_wait`."""

@@ -23,6 +23,7 @@ SMALL = {
     "ppo.minibatch": 64,
     "ppo.epochs": 1,
     "ppo.hidden": [8],
+    "imitation": 0,
 }
 
 

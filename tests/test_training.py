@@ -26,6 +26,7 @@ QUICK = {
     "ppo.epochs": 2,
     "ppo.hidden": [16, 8],
     "ppo.averaging": 0.0,
+    "imitation": 0,
 }
 
 

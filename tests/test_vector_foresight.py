@@ -65,9 +65,9 @@ def test_looking_ahead_changes_nothing() -> None:
 
 def test_the_actor_does_not_see_it_and_the_critic_does(tmp_path: Path) -> None:
     model = make_learner(SMALL, tmp_path, resume=False)
-    seen = torch.rand(8, len(FEATURES) + len(FORESIGHT))
+    seen = torch.rand(8, len(FEATURES) + len(FORESIGHT) + 1)
     other = seen.clone()
-    other[:, len(FEATURES) :] = torch.rand(8, len(FORESIGHT))
+    other[:, len(FEATURES) :] = torch.rand(8, len(FORESIGHT) + 1)
     with torch.no_grad():
         first, second = model.policy.get_distribution(seen), model.policy.get_distribution(other)
         assert torch.equal(first.mode(), second.mode())
