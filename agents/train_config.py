@@ -137,7 +137,7 @@ class TrainConfig(Training):
     """A controller learned by PPO: in what, for how long."""
 
     learner: Literal["ppo"] = "ppo"
-    decisions: Count = 6_000_000
+    decisions: Count = 4_000_000
     stop_thresholds: tuple[Probability, ...] = ()
     """What the action's second dimension chooses among (`dsd_gym.env`); empty: the window alone."""
     critic: Literal["informed", "blind"] = "informed"
