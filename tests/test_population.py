@@ -1,0 +1,48 @@
+"""Populations: every file describes runs that can be trained, and a small one ends in one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents import population, validation
+from agents.population import Population, _run, main
+from dsd_gym.config import build, read_yaml
+
+FILES = sorted((Path(__file__).resolve().parents[1] / "configs" / "populations").glob("*.yaml"))
+TWO = validation.deployments(2)
+TINY = """
+seeds: 2
+base: {scenario: train/single, decisions: 512, imitation: 256, ppo.n_envs: 4, ppo.rollout_steps: 64, ppo.minibatch: 64}
+variants:
+  - {name: base}
+  - {name: blind, about: sees less, set: {critic: blind}}
+"""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_variant_is_a_config(path: Path) -> None:
+    found = build(Population, read_yaml(path), source=str(path))
+    configs = [_run(found, variant, 0, Path("runs")).train_config for variant in found.variants]
+    assert len({variant.name for variant in found.variants}) == len(configs)
+    assert all(one != configs[0] for one in configs[1:])
+
+
+@pytest.mark.slow
+def test_ends_in_a_table_and_does_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(validation, "deployments", lambda: TWO)
+    validation.rival_latencies.cache_clear()
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    main(["tiny.yaml", "--jobs", "1"])
+    first = capsys.readouterr().out
+    assert [line.split("|")[1].strip() for line in first.splitlines() if line.startswith("|")][2:] == ["base", "blind"]
+    assert (tmp_path / "runs" / "tiny" / "table.md").read_text() in first
+    assert len(list((tmp_path / "runs" / "tiny").glob("*/*.safetensors"))) == 4
+    monkeypatch.setattr(population, "train", lambda run: pytest.fail("trained again"))
+    main(["tiny.yaml", "--jobs", "1"])
+    assert capsys.readouterr().out == first
+    validation.rival_latencies.cache_clear()
