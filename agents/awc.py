@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agents.base import Controller
 from agents.pairs import Pairs
 from agents.pricing import best_window
+from agents.rows import windows_of
 from agents.stabilisation import Stabilised
 from dsd_gym.observation import Observation
 from dsd_gym.records import Decision
@@ -33,9 +37,17 @@ class Awc(Controller):
         """Return the window of least expected cost to everybody, 0 where the cloud is cheaper."""
         return best_window(observation, self._max_window, self._price, self._cloud_margin)
 
+    def predict_many(self, seen: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the predictions for rows of features in their own units."""
+        return windows_of(best_window, seen, self._max_window, self._price, self._cloud_margin)
+
     def decide(self, observation: Observation, stream: int) -> Decision:
         """Return the smoothed window, or 0 in cloud mode."""
-        return Decision(self._pairs.of(stream).window(self.predict(observation)))
+        return self.settle(self.predict(observation), stream)
+
+    def settle(self, predicted: int, stream: int) -> Decision:
+        """Return what is decided on a prediction: the smoothed window, or 0 in cloud mode."""
+        return Decision(self._pairs.of(stream).window(predicted))
 
     def forget(self, stream: int) -> None:
         """Drop a stream that ended."""

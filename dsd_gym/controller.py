@@ -33,3 +33,14 @@ class DecidesMany(Protocol):
 
     def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
         """Return windows, and stop thresholds (negative: none) or None, for rows of features in their own units."""
+
+
+@runtime_checkable
+class PredictsMany(Protocol):
+    """A controller that remembers, but predicts from the observation alone before it decides."""
+
+    def predict_many(self, seen: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return predictions for rows of features in their own units, (n, features)."""
+
+    def settle(self, predicted: int, stream: int) -> Decision:
+        """Decide on a stream's prediction, as `decide` does on its observation."""

@@ -8,7 +8,7 @@ from typing import Protocol, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from dsd_gym.controller import Controller, DecidesMany
+from dsd_gym.controller import Controller, DecidesMany, PredictsMany
 from dsd_gym.observation import Observation
 from dsd_gym.rounds import as_rounds
 from dsd_gym.vector.fleet import Fleet
@@ -75,10 +75,16 @@ class EachAlone:
             controllers[place].forget(stream)
 
     def answer(self, fleet: Fleet, asking: Windows, windows: Windows, thresholds: FloatArray) -> None:
-        """Ask them one after another."""
-        streams = fleet.asking[asking].tolist()
-        for place, stream, row in zip(asking.tolist(), streams, fleet.seen[asking].tolist(), strict=True):
-            decision = self._controllers[place].decide(_observation(row), stream)
+        """Ask them one after another; what they predict beforehand, for all at once."""
+        places, streams, seen = asking.tolist(), fleet.asking[asking].tolist(), fleet.seen[asking]
+        first = self._controllers[places[0]]
+        if isinstance(first, PredictsMany):
+            questions = zip(places, streams, first.predict_many(seen).tolist(), strict=True)
+            decisions = [self._controllers[place].settle(told, stream) for place, stream, told in questions]
+        else:
+            rows = zip(places, streams, seen.tolist(), strict=True)
+            decisions = [self._controllers[place].decide(_observation(row), stream) for place, stream, row in rows]
+        for place, decision in zip(places, decisions, strict=True):
             windows[place] = decision.window
             thresholds[place] = NO_THRESHOLD if decision.stop_threshold is None else decision.stop_threshold
 
