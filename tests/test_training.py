@@ -85,7 +85,7 @@ def test_a_wrong_key_of_the_scenario_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(Path("configs/train").resolve().glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_config_is_valid(path: Path) -> None:
-    assert load_train_config(path, {}).name == path.stem
+    assert load_train_config(path, {}).name == {"best": "edge_cloud"}.get(path.stem, path.stem)  # the policy it makes
 
 
 # --- checkpoints --------------------------------------------------------------------------------------------------
