@@ -35,10 +35,11 @@ def importance_bars(importances: Sequence[Importance]) -> Figure:
     colours = [COLOURS[4] if found.is_group else COLOURS[2] for found in shown]
     estimates = np.array([found.latency.estimate for found in shown])
     bounds = np.array([[found.latency.low, found.latency.high] for found in shown]).T
-    spread = np.clip(np.nan_to_num(np.abs(bounds - estimates)), 0.0, None)
-    loss.barh(at, 100.0 * (estimates - 1.0), xerr=100.0 * spread, color=colours, capsize=2)
+    told = not np.isnan(bounds).any()  # few seeds allow no interval
+    spread = 100.0 * np.abs(bounds - estimates) if told else None
+    loss.barh(at, 100.0 * (estimates - 1.0), xerr=spread, color=colours, capsize=2)
     changed.barh(at, [100.0 * found.changed for found in shown], color=colours)
-    loss.set_xlabel("normalised latency, change in %\n(bars: 95 % intervals)")
+    loss.set_xlabel("normalised latency, change in %" + ("\n(bars: 95 % intervals)" if told else ""))
     changed.set_xlabel("decisions that change, %")
     loss.set_yticks(at, [found.name for found in shown])
     loss.invert_yaxis()
