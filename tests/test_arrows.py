@@ -16,7 +16,7 @@ NEED_A_LEARNER = {"credit", "export", "network", "ppo", "training", "vec_env", "
     "categorical",
     "speed",
 }
-NEED_A_LEARNER |= {"gathered", "learner", "ray_rollouts", "rollouts", "workers"}
+NEED_A_LEARNER |= {"gathered", "imitation", "learner", "ray_rollouts", "rollouts", "workers"}
 NEED_THE_SIMULATOR = {"labels", "label_store", "awc_mlp_training", "population", "validation"}
 AGENTS = sorted(path.stem for path in (ROOT / "agents").glob("*.py"))
 NOT_RULES = NEED_A_LEARNER | NEED_THE_SIMULATOR | {"__init__"}
