@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from agents.base import Controller
-from agents.pricing import (
+from dsd_gym.observation import Observation
+from dsd_gym.pricing import (
     best_window,
     cloud_ms_per_token,
     first_guess_acceptance,
     others_ms_per_token,
     round_ms_per_token,
 )
-from dsd_gym.observation import Observation
 from dsd_gym.records import Decision, Round
 
 

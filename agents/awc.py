@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from agents.base import Controller
 from agents.pairs import Pairs
-from agents.pricing import best_window
 from agents.rows import windows_of
 from agents.stabilisation import Stabilised
 from dsd_gym.observation import Observation
+from dsd_gym.pricing import best_window
 from dsd_gym.records import Decision
 
 PRICE, CLOUD_MARGIN = 2.0, 0.2

@@ -25,7 +25,8 @@ Floats = NDArray[np.float32]
 PRIOR_TOKENS = 200.0
 """Tokens for which a deployment's average cost is taken to be the reference, until rounds have shown it."""
 
-
+PRIOR_DECISIONS = 16.0
+"""Decisions for which a deployment's advantages are taken to vary as all do."""
 MOST_AVERAGE = 50.0
 """Average cost, in multiples of the reference, from which on a critic sees no difference."""
 
@@ -42,6 +43,7 @@ class Slots:
         self.tokens = np.zeros(capacity)
         self.average = np.ones(capacity)
         """Cost a token of the deployment, up to this decision's round."""
+        self.deployment = np.zeros(capacity, np.int64)
         self.next = np.full(capacity, PENDING)
         """Slot of the stream's next decision, or TERMINAL, PENDING or DROPPED."""
 
@@ -112,6 +114,7 @@ class StreamCredit(RolloutBuffer):
         """Open a slot for each env's decision, and complete the slot of the same stream's last one."""
         first, after = self._used, self._used + self.n_envs
         slots = self._slots
+        slots.deployment[first:after] = self._rows
         slots.observation[first:after] = observations
         slots.action[first:after] = actions
         slots.value[first:after] = values
@@ -193,6 +196,17 @@ class StreamCredit(RolloutBuffer):
         self.advantages = found[self._learned].astype(np.float32)
         self.values = slots.value[self._learned]
         self.returns = self.advantages + self.values
+        if self.credit.scaled_in == "deployment":
+            self.advantages /= self._deviations()[slots.deployment[self._learned]]
+
+    def _deviations(self) -> Floats:
+        """Return how much advantages vary in each deployment, which PRIOR_DECISIONS pull to that of all, (n_envs,)."""
+        places, squares = self._slots.deployment[self._learned], self.advantages.astype(np.float64) ** 2
+        counts = np.bincount(places, minlength=self.n_envs)
+        overall = max(1e-12, squares.sum() / max(1, len(squares)))
+        sums = np.bincount(places, squares, self.n_envs) + PRIOR_DECISIONS * overall
+        found: Floats = np.sqrt(sums / (counts + PRIOR_DECISIONS)).astype(np.float32)
+        return found
 
     def _rewards(self) -> NDArray[np.float64]:
         """Return what each decision earned."""

@@ -16,8 +16,9 @@ from agents.ppo import StreamPPO
 from agents.train_config import TrainConfig
 from dsd_gym import __version__, config
 from dsd_gym.config import ConfigError
-from dsd_gym.observation import FEATURE_NAMES
+from dsd_gym.observation import unscaled_feature
 from policies import Layer, Policy, PolicyError, PolicyHeader, load_policy
+from policies.kinds import KINDS
 
 
 def export_policy(
@@ -28,12 +29,18 @@ def export_policy(
     evaluation: dict[str, Any] | None = None,
 ) -> Policy:
     """Return the learner's actor as a policy, with all that its header tells of where it comes from."""
-    lows, highs = model.feature_ranges()
+    scaling = KINDS[train_config.kind].scaling()
     header = PolicyHeader(
+        kind=train_config.kind,
+        feature_names=tuple(scaling),
+        feature_scaling=scaling,
         max_window=action_sizes(model.action_space)[0] - 1,
         stop_thresholds=train_config.stop_thresholds,
         activation=train_config.ppo.activation,
-        feature_ranges={n: (float(a), float(b)) for n, a, b in zip(FEATURE_NAMES, lows, highs, strict=True)},
+        feature_ranges={
+            name: (unscaled_feature(float(low), *scale), unscaled_feature(float(high), *scale))
+            for (name, scale), low, high in zip(scaling.items(), model.lows, model.highs, strict=True)
+        },
         scenario_ranges=scenario_ranges,
         training_config=config.to_dict(train_config),
         config_hash=config.config_hash(train_config),
@@ -81,10 +88,10 @@ def warm_start(model: StreamPPO, path: str, activation: str) -> None:
 
 
 def _visible(model: StreamPPO) -> NDArray[np.float32]:
-    """Return 1 for each feature that the learner has seen, 0 for those hidden from it."""
+    """Return 1 for each input that the learner has seen, 0 for those hidden from it."""
     extractor = model.policy.features_extractor
     assert isinstance(extractor, VisibleFeatures)
-    return extractor.visible.numpy()[: len(FEATURE_NAMES)]
+    return extractor.visible.numpy()[: _policy(model).inputs]
 
 
 def _policy(model: StreamPPO) -> WindowPolicy:

@@ -14,11 +14,11 @@ from torch.nn.functional import log_softmax
 from agents.awc import CLOUD_MARGIN, PRICE
 from agents.network import WindowPolicy, action_sizes
 from agents.ppo import StreamPPO
-from agents.pricing import best_window
 from agents.rows import windows_of
 from dsd_gym.observation import FEATURE_NAMES, to_raw
+from dsd_gym.pricing import best_window
 
-SPREAD = 2.0
+SPREAD = 1.0
 """Windows at the edge to which a target spreads around the rule's own."""
 DOUBT = 0.1
 """Share of a target that goes to the other of cloud and edge."""
@@ -36,7 +36,7 @@ def imitate(model: StreamPPO, decisions: int, seed: int) -> float:
     targets = torch.from_numpy(_targets(windows)[answers])
     actor = model.policy.actor()
     optimizer = torch.optim.Adam(actor.parameters(), LEARNING_RATE)
-    observations = model.policy.features_extractor(torch.from_numpy(seen))[:, : len(FEATURE_NAMES)]
+    observations = model.policy.features_extractor(torch.from_numpy(seen))[:, : model.policy.inputs]
     for _ in range(EPOCHS):
         for rows in np.array_split(random.permutation(len(seen)), -(-len(seen) // MINIBATCH)):
             logs = log_softmax(actor(observations[rows])[:, :windows], dim=-1)

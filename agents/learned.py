@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from agents.awc import CLOUD_MARGIN, PRICE
 from agents.awc_mlp import AwcMlp
 from agents.base import Controller
-from agents.pricing import best_window
 from agents.rows import windows_of
-from dsd_gym.observation import Observation, scaled
+from dsd_gym.observation import Observation
+from dsd_gym.pricing import best_window
 from dsd_gym.records import Decision
 from policies import REGRESSOR, TREE, Policy, PolicyRunner, TreeRunner
 
@@ -38,8 +38,7 @@ class Learned(Controller):
 
         `runner.seen` does not count them.
         """
-        windows, thresholds = self.runner.decide_many(seen)
-        far = self.runner.seen.far(scaled(seen.copy()))
+        windows, thresholds, far = self.runner.decide_many(seen)
         if far.any():
             windows[far] = windows_of(best_window, seen[far], *self._rule)
             if thresholds is not None:

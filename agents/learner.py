@@ -16,6 +16,7 @@ from dsd_gym.config import ConfigError
 from dsd_gym.family import load_scenario_or_family
 from dsd_gym.observation import FEATURE_NAMES
 from dsd_gym.vector.support import unsupported
+from policies.kinds import KINDS, PRICED
 
 P = TypeVar("P", bound=StreamPPO)
 ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
@@ -25,7 +26,7 @@ def make_env(train_config: TrainConfig, count: int) -> StreamVecEnv:
     """Return `count` of the config's deployments; ConfigError if the credit asked for cannot be had in them."""
     source = load_scenario_or_family(train_config.scenario, train_config.overrides)
     thresholds, foresight = train_config.stop_thresholds or None, train_config.critic == "informed"
-    env = make_vec_env(source, count, thresholds, foresight)
+    env = make_vec_env(source, count, thresholds, foresight, train_config.kind == PRICED)
     if train_config.credit.cost == "team" and isinstance(env, SimulatedVecEnv):
         raise ConfigError(f"credit.cost: team needs a compiled scenario, and {unsupported(source)} is not compiled")
     return env
@@ -56,6 +57,7 @@ def build(kind: type[P], train_config: TrainConfig, env: StreamVecEnv, seed: int
             "features_extractor_class": VisibleFeatures,
             "features_extractor_kwargs": {"hidden": [FEATURE_NAMES.index(n) for n in train_config.hidden_features]},
             "optimizer_kwargs": {"eps": 1e-5, "fused": True},  # stable-baselines3's eps
+            "inputs": len(KINDS[train_config.kind].features),
             "averaging": ppo.averaging,
         },
         seed=seed,

@@ -6,16 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.base import Controller
-from agents.pricing import CONFIDENCE_WEIGHT, best_window
 from agents.rows import windows_of
 from dsd_gym.observation import Observation
+from dsd_gym.pricing import CONFIDENCE_WEIGHT, best_window
 from dsd_gym.records import Decision
 
 
 class Leviathan(Controller):
     """Argmin of (k t_d + RTT + t_v) / ((1 - a^(k+1)) / (1 - a)), after Leviathan et al. (2211.17192), made RTT-aware.
 
-    The first guess's own chance and the wait for a busy target are priced too (`agents.pricing`). It knows nothing of
+    The first guess's own chance and the wait for a busy target are priced too (`dsd_gym.pricing`). It knows nothing of
     what it costs other requests: fine at low load. Cloud decoding is one of its choices.
     The constants are chosen by `python -m agents.tune leviathan`.
     """

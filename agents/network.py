@@ -70,33 +70,37 @@ class VisibleFeatures(BaseFeaturesExtractor):
 
 
 class OwnEyes(MlpExtractor):
-    """Hidden layers of an actor that sees the features alone, and of a critic that sees all it is given."""
+    """Hidden layers of an actor that sees the first inputs alone, and of a critic that sees all it is given."""
 
-    def __init__(self, width: int, net_arch: Any, activation_fn: type[nn.Module], device: torch.device | str) -> None:
+    def __init__(
+        self, width: int, seen: int, net_arch: Any, activation_fn: type[nn.Module], device: torch.device | str
+    ) -> None:
         super().__init__(width, net_arch, activation_fn, device)
-        self.policy_net = MlpExtractor(len(FEATURES), net_arch, activation_fn, device).policy_net
+        self._seen = seen
+        self.policy_net = MlpExtractor(seen, net_arch, activation_fn, device).policy_net
 
     def forward_actor(self, features: torch.Tensor) -> torch.Tensor:
         """Return the actor's last hidden layer, (n, neurons)."""
-        hidden: torch.Tensor = self.policy_net(features[:, : len(FEATURES)])
+        hidden: torch.Tensor = self.policy_net(features[:, : self._seen])
         return hidden
 
 
 class WindowPolicy(ActorCriticPolicy):
     """stable-baselines3's actor-critic with `SmoothWindows` in the actor's last layer.
 
-    Observations may go on after the features with what only the critic may know. `averaged` follows the actor's
+    Observations may go on after the actor's `inputs` with what only the critic may know. `averaged` follows the actor's
     weights, each update's counting 1 - `averaging` (0: it is the actor): it is what an optimum was walked around of.
     """
 
     averaged: AveragedModel
 
-    def __init__(self, *args: Any, averaging: float = 0.0, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, inputs: int = len(FEATURES), averaging: float = 0.0, **kwargs: Any) -> None:
+        self.inputs = inputs
         self._averaging = averaging
         super().__init__(*args, **kwargs)
 
     def _build_mlp_extractor(self) -> None:
-        self.mlp_extractor = OwnEyes(self.features_dim, self.net_arch, self.activation_fn, self.device)
+        self.mlp_extractor = OwnEyes(self.features_dim, self.inputs, self.net_arch, self.activation_fn, self.device)
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
@@ -15,7 +16,6 @@ from torch.nn.utils import parametrize
 from agents.credit import StreamCredit
 from agents.network import WindowPolicy
 from agents.vec_env import StreamVecEnv
-from dsd_gym.observation import FEATURE_NAMES, to_raw
 
 
 class StreamPPO(PPO):
@@ -31,7 +31,14 @@ class StreamPPO(PPO):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self.restore_ranges(*([bound] * len(FEATURE_NAMES) for bound in (np.inf, -np.inf)))
+        self.restore_ranges(*([bound] * self._inputs for bound in (np.inf, -np.inf)))
+
+    @property
+    def _inputs(self) -> int:
+        """Return how many columns of an observation the policy sees."""
+        if isinstance(self.policy, WindowPolicy):
+            return self.policy.inputs
+        return spaces.utils.flatdim(self.observation_space)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         """Begin each call of `learn` whose deployments were reset with streams of its own."""
@@ -43,7 +50,7 @@ class StreamPPO(PPO):
         return result
 
     def restore_ranges(self, lows: list[float], highs: list[float]) -> None:
-        """Set the range of each scaled feature that has been seen in training."""
+        """Set the range of each scaled input of the policy that has been seen in training."""
         self.lows, self.highs = np.array(lows), np.array(highs)
 
     def collect_rollouts(
@@ -56,7 +63,7 @@ class StreamPPO(PPO):
         callback.on_rollout_start()
         while not rollout_buffer.full:
             assert isinstance(self._last_obs, np.ndarray)
-            if self._last_obs.shape[1] > len(FEATURE_NAMES):  # only the critic sees it
+            if self._last_obs.shape[1] > self._inputs:  # only the critic sees it
                 self._last_obs[:, -1] = rollout_buffer.averages()
             with torch.no_grad(), parametrize.cached():
                 actions, values, log_probs = self.policy(torch.from_numpy(self._last_obs))
@@ -85,10 +92,6 @@ class StreamPPO(PPO):
         if isinstance(self.policy, WindowPolicy):
             self.policy.averaged.update_parameters(self.policy.actor())
 
-    def feature_ranges(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Return the least and greatest value of every feature seen in training, in its own unit."""
-        return to_raw(self.lows), to_raw(self.highs)
-
     def _log(self, buffer: StreamCredit) -> None:
         seen = buffer.learned()
         if not len(seen.action):
@@ -96,9 +99,9 @@ class StreamPPO(PPO):
         actions, tokens = seen.action, seen.tokens
         if actions.ndim > 1:  # a window and a stop threshold
             actions = actions[:, 0]
-        features = seen.observation[:, : len(FEATURE_NAMES)]
-        self.lows = np.minimum(self.lows, features.min(axis=0))
-        self.highs = np.maximum(self.highs, features.max(axis=0))
+        inputs = seen.observation[:, : self._inputs]
+        self.lows = np.minimum(self.lows, inputs.min(axis=0))
+        self.highs = np.maximum(self.highs, inputs.max(axis=0))
         edge = actions > 0
         self.logger.record("rollout/relative_ms_per_token", float(seen.cost.sum() / tokens.sum()))
         self.logger.record("rollout/tokens_per_round", float(tokens[edge].mean()) if edge.any() else 0.0)

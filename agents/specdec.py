@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.base import Controller
-from agents.pricing import CONFIDENCE_WEIGHT, best_window
 from agents.rows import windows_of
 from dsd_gym.observation import Observation
+from dsd_gym.pricing import CONFIDENCE_WEIGHT, best_window
 from dsd_gym.records import Decision
 
 

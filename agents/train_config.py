@@ -14,6 +14,7 @@ from dsd_gym.config_errors import did_you_mean
 from dsd_gym.family import Family, load_scenario_or_family
 from dsd_gym.observation import FEATURE_NAMES
 from dsd_gym.scenario import Scenario
+from policies import LOGITS, PRICED
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[1] / "configs" / "train"
 
@@ -66,6 +67,8 @@ class Credit:
     """What costs are relative to: the deployment's running average, or its zero-load reference alone."""
     cost: Literal["own", "team"] = "own"
     """A round costs its own ms and what its externality is priced at, or the ms of all live requests meanwhile."""
+    scaled_in: Literal["deployment", "all"] = "deployment"
+    """Whether advantages are divided by their deviation in each deployment, so that all count alike, or in all."""
     chain: Literal["stream", "env"] = "stream"
     """Whether a decision is followed by its stream's next, or by whichever comes next in its deployment."""
 
@@ -143,6 +146,8 @@ class TrainConfig(Training):
     critic: Literal["informed", "blind"] = "informed"
     """Whether the critic, which is not exported, knows the luck and the state that no edge could know, where the
     scenario is compiled (`dsd_gym.vector.foresight`); or sees what the policy does."""
+    inputs: Literal["priced", "features"] = "priced"
+    """What the policy sees: an observation's features and what each window is expected to cost, or features alone."""
     hidden_features: tuple[str, ...] = ()
     """Features that the policy does not see, to find out what they are worth."""
     checkpoint_every: Count = 500_000
@@ -154,10 +159,17 @@ class TrainConfig(Training):
     credit: Credit = Credit()
     comparison: Comparison = Comparison()
 
+    @property
+    def kind(self) -> str:
+        """Return the kind of policy that comes of it (`policies.kinds`)."""
+        return PRICED if self.inputs == "priced" else LOGITS
+
     def __post_init__(self) -> None:
         for name in self.hidden_features:
             if name not in FEATURE_NAMES:
                 raise ValueError(f"hidden_features: {name} is no feature{did_you_mean(name, FEATURE_NAMES)}")
+        if self.hidden_features and self.inputs == "priced":
+            raise ValueError("hidden_features: what windows cost is made of all features; needs inputs: features")
 
 
 @dataclass(frozen=True)

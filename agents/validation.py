@@ -33,7 +33,7 @@ FIRST_SEED = 1_000_000
 """Training draws its deployments with other generators; none of these is met there."""
 MEASURED = {"warm_up_ms": 5_000.0, "drain_ms": 60_000.0}
 RIVAL = "awc"
-_RIVAL_FILES = ("awc.py", "pairs.py", "pricing.py", "stabilisation.py")
+_RIVAL_FILES = ("agents/awc.py", "agents/pairs.py", "agents/stabilisation.py", "dsd_gym/pricing.py")
 CACHE = Path("runs/cache/validation")
 
 
@@ -77,7 +77,7 @@ def rival_latencies() -> tuple[float, ...]:
 
 def _digest() -> str:
     """Return a digest of all that the latencies depend on."""
-    rules = b"".join((Path(__file__).parent / name).read_bytes() for name in _RIVAL_FILES)
+    rules = b"".join((Path(__file__).parents[1] / name).read_bytes() for name in _RIVAL_FILES)
     cells = "".join(scenario_digest(scenario) for scenario, _ in deployments())
     return hashlib.sha256(rules + cells.encode()).hexdigest()[:16]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -15,12 +15,13 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 
 from dsd_gym.env import EdgeCloudEnv
 from dsd_gym.family import Family
-from dsd_gym.observation import FEATURES
+from dsd_gym.observation import FEATURES, to_raw
 from dsd_gym.scenario import Scenario
 from dsd_gym.vector.env import EdgeCloudVectorEnv
 from dsd_gym.vector.foresight import FORESIGHT
 from dsd_gym.vector.layout import ROUND, STREAM, Records
 from dsd_gym.vector.support import unsupported
+from policies.priced_inputs import PRICED_INPUTS, priced_many
 
 
 class StreamVecEnv(VecEnv):
@@ -43,17 +44,16 @@ class StreamVecEnv(VecEnv):
 class CompiledVecEnv(StreamVecEnv):
     """`EdgeCloudVectorEnv` as a stable-baselines3 VecEnv: fresh arrays, terminal observations, truncation flags.
 
-    With `foresight` an observation goes on, after its features, with what a critic may know
-    (`dsd_gym.vector.foresight`) and a last column of zeros, where the learner writes what it alone knows.
+    An observation goes on, after its features, with what windows are expected to cost where it is `priced`
+    (`policies.priced_inputs`); then, with `foresight`, with what a critic may know (`dsd_gym.vector.foresight`) and a
+    last column of zeros, where the learner writes what it alone knows.
     """
 
-    def __init__(self, env: EdgeCloudVectorEnv, foresight: bool = False) -> None:
+    def __init__(self, env: EdgeCloudVectorEnv, foresight: bool = False, priced: bool = False) -> None:
         self.env = env
-        space: gymnasium.spaces.Space[Any] = env.single_observation_space
-        self._added = len(FORESIGHT) + 1 if foresight else 0
-        if foresight:
-            space = gymnasium.spaces.Box(0.0, 1.0, (len(FEATURES) + self._added,), np.float32)
-        super().__init__(env.num_envs, space, env.single_action_space)
+        self._foresight, self._priced = foresight, priced
+        self._added = priced * len(PRICED_INPUTS) + foresight * (len(FORESIGHT) + 1)
+        super().__init__(env.num_envs, _space(self._added), env.single_action_space)
         self.rounds, self.ended = np.zeros(0, ROUND), np.zeros(0, STREAM)
         self._actions = np.zeros(0, np.int64)
         self._returns, self._lengths = np.zeros(self.num_envs), np.zeros(self.num_envs, np.int64)
@@ -70,8 +70,12 @@ class CompiledVecEnv(StreamVecEnv):
         return self._widened(observations, info)
 
     def _widened(self, observations: NDArray[np.float32], info: dict[str, Any]) -> NDArray[np.float32]:
-        own = np.zeros((self.num_envs, 1), np.float32)
-        return np.hstack([observations, info["foresight"], own]) if self._added else observations
+        parts = [observations]
+        if self._priced:
+            parts.append(priced_many(to_raw(observations)))
+        if self._foresight:
+            parts += [info["foresight"], np.zeros((self.num_envs, 1), np.float32)]
+        return np.hstack(parts) if self._added else observations
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Keep the actions until `step_wait`."""
@@ -154,13 +158,39 @@ class SimulatedVecEnv(DummyVecEnv, StreamVecEnv):
 
 
 def make_vec_env(
-    source: Scenario | Family, count: int, stop_thresholds: Sequence[float] | None, foresight: bool = False
+    source: Scenario | Family,
+    count: int,
+    stop_thresholds: Sequence[float] | None,
+    foresight: bool = False,
+    priced: bool = False,
 ) -> StreamVecEnv:
     """Return `count` deployments, compiled if all mechanisms of the scenario are; only then is there foresight."""
     if unsupported(source) is None:
         env = EdgeCloudVectorEnv(count, source, stop_thresholds=stop_thresholds, foresight=foresight)
-        return CompiledVecEnv(env, foresight)
-    return SimulatedVecEnv([lambda: Monitor(EdgeCloudEnv(source, stop_thresholds=stop_thresholds))] * count)
+        return CompiledVecEnv(env, foresight, priced)
+
+    def simulated() -> gymnasium.Env[Any, Any]:
+        env: gymnasium.Env[Any, Any] = EdgeCloudEnv(source, stop_thresholds=stop_thresholds)
+        return Monitor(Priced(env) if priced else env)
+
+    return SimulatedVecEnv([simulated] * count)
+
+
+class Priced(gymnasium.ObservationWrapper[NDArray[np.float32], Any, NDArray[np.float32]]):
+    """Observations that go on with what windows are expected to cost."""
+
+    def __init__(self, env: gymnasium.Env[NDArray[np.float32], Any]) -> None:
+        super().__init__(env)
+        self.observation_space = cast(gymnasium.Space[NDArray[np.float32]], _space(len(PRICED_INPUTS)))
+
+    def observation(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the wider observation."""
+        return np.hstack([observation, priced_many(to_raw(observation[None]))[0]])
+
+
+def _space(added: int) -> gymnasium.spaces.Box:
+    """Return the space of observations with so many columns more."""
+    return gymnasium.spaces.Box(0.0, 1.0, (len(FEATURES) + added,), np.float32)
 
 
 def _table(kind: np.dtype[np.void], rows: Iterable[tuple[int, dict[str, Any]]]) -> Records:

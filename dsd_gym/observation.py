@@ -106,6 +106,13 @@ def scale_feature(value: float, high: float, knee: float) -> float:
     return math.log1p(clipped / knee) / math.log1p(high / knee)
 
 
+def unscaled_feature(scaled: float, high: float, knee: float) -> float:
+    """Return what `scale_feature` made `scaled` of, in its own unit."""
+    if knee == 0.0:
+        return scaled * high
+    return math.expm1(scaled * math.log1p(high / knee)) * knee
+
+
 def to_array(observation: Observation) -> NDArray[np.float32]:
     """Return the observation scaled to [0, 1], shape (len(FEATURES),), float32."""
     return scaled(np.array(observation, dtype=np.float64))

@@ -3,7 +3,7 @@
 from policies.errors import PolicyError
 from policies.format import load_policy, save_policy
 from policies.header import FORMAT_VERSION, PolicyHeader
-from policies.kinds import LOGITS, REGRESSOR, TREE
+from policies.kinds import LOGITS, PRICED, REGRESSOR, TREE
 from policies.mlp import PolicyRunner
 from policies.policy import Layer, Policy
 from policies.regressor import WindowRegressor
@@ -12,6 +12,7 @@ from policies.tree import TreeRunner, tree_policy
 __all__ = [
     "FORMAT_VERSION",
     "LOGITS",
+    "PRICED",
     "REGRESSOR",
     "TREE",
     "Layer",

@@ -9,10 +9,10 @@ from typing import Any
 
 from dsd_gym.observation import FEATURE_NAMES, MAX_WINDOW
 from policies.errors import PolicyError
-from policies.kinds import KINDS, LOGITS, TREE, Pairs
+from policies.kinds import KINDS, LOGITS, PRICED, TREE, Pairs
 
-FORMAT_VERSION = 3
-"""Version 1 had one kind of network, `logits`, and did not name it; version 2 had no trees."""
+FORMAT_VERSION = 4
+"""Version 1 had one kind of network, `logits`, and did not name it; 2 had no trees, 3 no priced policies."""
 
 
 def current_scaling() -> Pairs:
@@ -26,7 +26,7 @@ class PolicyHeader:
 
     max_window: int
     activation: str
-    """Between layers: `tanh` or `relu` for logits, `silu` for a regressor, `none` for a tree."""
+    """Between layers: `tanh` or `relu` for (priced) logits, `silu` for a regressor, `none` for a tree."""
     feature_ranges: Pairs
     """{feature: (low, high)} seen in training, in the feature's own unit, not scaled."""
     scenario_ranges: dict[str, Any]
@@ -90,6 +90,9 @@ class PolicyHeader:
         )
 
 
+_SINCE = {TREE: 3, PRICED: 4}
+"""The format that brought a kind."""
+
 _TYPES: dict[str, type] = {
     "max_window": int,
     "kind": str,
@@ -122,8 +125,8 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
         if unknown := sorted(added.keys() & values.keys()):
             raise PolicyError(f"header: unknown key {', '.join(unknown)} of format 1")
         values = {**values, **added}
-    elif values["format_version"] == 2 and values.get("kind") == TREE:
-        raise PolicyError("header: unknown kind 'tree' of format 2")
+    elif values["format_version"] < _SINCE.get(str(values.get("kind")), 0):
+        raise PolicyError(f"header: unknown kind {values['kind']!r} of format {values['format_version']}")
     return {**values, "format_version": FORMAT_VERSION}
 
 

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from dsd_gym.observation import FEATURES, Feature
 from policies.errors import PolicyError
+from policies.priced_inputs import PRICED_INPUTS
 from policies.window_inputs import WINDOW_INPUTS
 
-LOGITS, REGRESSOR, TREE = "logits", "regressor", "tree"
+LOGITS, PRICED, REGRESSOR, TREE = "logits", "priced", "regressor", "tree"
 
 Pairs = dict[str, tuple[float, float]]
 
@@ -57,6 +58,12 @@ def _check_tree(widths: Sequence[int], max_window: int, thresholds: int) -> None
 
 KINDS = {
     LOGITS: Kind("an observation in, a logit for each window out", FEATURES, ("tanh", "relu"), _check_logits),
+    PRICED: Kind(
+        "an observation and what each window is expected to cost in, a logit for each window out",
+        FEATURES | PRICED_INPUTS,
+        ("tanh", "relu"),
+        _check_logits,
+    ),
     REGRESSOR: Kind("DSD's five inputs in, a window out", WINDOW_INPUTS, ("silu",), _check_regressor),
     TREE: Kind("questions about an observation, a window for each leaf", FEATURES, ("none",), _check_tree),
 }

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from dsd_gym.observation import Observation, scaled, to_array
 from dsd_gym.records import Decision
 from policies.errors import PolicyError
-from policies.kinds import LOGITS
+from policies.kinds import LOGITS, PRICED
 from policies.policy import Policy
-from policies.ranges import ranges_of_observations
+from policies.priced_inputs import priced, priced_many
+from policies.ranges import seen_ranges
 
 Array = NDArray[np.float32]
 
@@ -25,12 +26,13 @@ class PolicyRunner:
     """A policy at work. Holds buffers and counters, so it serves any number of streams but one thread."""
 
     def __init__(self, policy: Policy) -> None:
-        if policy.header.kind != LOGITS:
+        if policy.header.kind not in (LOGITS, PRICED):
             raise PolicyError(f"a {policy.header.kind} has no logits")
         self.policy = policy
-        self.seen = ranges_of_observations(policy.header)
+        self.seen = seen_ranges(policy.header)
         """Counts what training had not seen."""
         self._thresholds = policy.header.stop_thresholds
+        self._priced = policy.header.kind == PRICED
         self._relu = policy.header.activation == "relu"
         self._layers = [(np.ascontiguousarray(layer.weight.T), layer.bias) for layer in policy.layers]
         self._pair = np.empty((2, len(policy.header.feature_names)), np.float32)
@@ -38,9 +40,10 @@ class PolicyRunner:
 
     def decide(self, observation: Observation) -> Decision:
         """Return the window of the highest logit (the shortest one of equals), and a threshold where one is chosen."""
-        features = to_array(observation)
-        self.seen.count(features)
-        self._pair[:] = features
+        self._pair[:, : len(observation)] = to_array(observation)
+        if self._priced:
+            self._pair[:, len(observation) :] = priced(observation)
+        self.seen.count(self._pair[0])
         logits = self._forward(self._pair, self._buffers)[0]
         if not self._thresholds:
             return Decision(int(logits.argmax()))
@@ -48,29 +51,34 @@ class PolicyRunner:
         threshold = self._thresholds[int(logits[windows:].argmax())]
         return Decision(int(logits[:windows].argmax()), threshold or None)
 
-    def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
-        """Return windows, and thresholds (-1: none) or None, for features in their own units, (n, features).
+    def decide_many(
+        self, seen: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64] | None, NDArray[np.bool_]]:
+        """Return windows, thresholds (-1: none) or None, and what is far outside all that training has seen.
 
-        They are those of `decide`; nothing is counted.
+        `seen` has features in their own units, (n, features). Decisions are those of `decide`; nothing is counted.
         """
-        logits = self.logits(scaled(seen.copy()))
+        inputs = scaled(seen.copy())
+        if self._priced:
+            inputs = np.hstack([inputs, priced_many(seen)])
+        logits, far = self.logits(inputs), self.seen.far(inputs)
         count = self.policy.header.max_window + 1
         windows: NDArray[np.int64] = logits[:, :count].argmax(axis=1)
         if not self._thresholds:
-            return windows, None
+            return windows, None, far
         thresholds = np.array([value or -1.0 for value in self._thresholds])
-        return windows, thresholds[logits[:, count:].argmax(axis=1)]
+        return windows, thresholds[logits[:, count:].argmax(axis=1)], far
 
-    def logits(self, features: Array) -> Array:
-        """Return the logits for scaled features; count nothing.
+    def logits(self, inputs: Array) -> Array:
+        """Return the logits for scaled inputs; count nothing.
 
-        Features (n_features,) give logits (max_window + 1,), and (n, n_features) give (n, max_window + 1).
+        Inputs (n_inputs,) give logits (max_window + 1,), and (n, n_inputs) give (n, max_window + 1).
         """
-        rows = np.atleast_2d(features)
+        rows = np.atleast_2d(inputs)
         if len(rows) == 1:
             rows = np.repeat(rows, 2, axis=0)
         logits = self._forward(rows, [None] * len(self._layers))
-        return logits[0] if features.ndim == 1 else logits[: len(features)]
+        return logits[0] if inputs.ndim == 1 else logits[: len(inputs)]
 
     def _forward(self, values: Array, buffers: Sequence[Array | None]) -> Array:
         last = len(self._layers) - 1

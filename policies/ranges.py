@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dsd_gym.observation import FEATURE_NAMES, Observation, to_array
+from dsd_gym.observation import scale_feature
 from policies.header import PolicyHeader
 
 Array = NDArray[np.float32]
@@ -61,8 +61,11 @@ class SeenRanges:
         return beyond
 
 
-def ranges_of_observations(header: PolicyHeader) -> SeenRanges:
-    """Return the ranges of a policy that sees observations, as `to_array` scales them."""
-    ranges = header.feature_ranges
-    low, high = (to_array(Observation(*(ranges[name][end] for name in FEATURE_NAMES))) for end in (0, 1))  # type: ignore[arg-type]
-    return SeenRanges(low, high, FEATURE_NAMES)
+def seen_ranges(header: PolicyHeader) -> SeenRanges:
+    """Return the ranges of a policy's inputs, scaled as they are."""
+    names, scales = header.feature_names, header.feature_scaling
+    low, high = (
+        np.array([scale_feature(header.feature_ranges[name][end], *scales[name]) for name in names], np.float32)
+        for end in (0, 1)
+    )
+    return SeenRanges(low, high, names)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from policies.errors import PolicyError
 from policies.kinds import REGRESSOR
 from policies.policy import Policy
-from policies.ranges import SeenRanges
+from policies.ranges import seen_ranges
 from policies.window_inputs import WindowInputs, scale_inputs
 
 Array = NDArray[np.float32]
@@ -24,10 +24,7 @@ class WindowRegressor:
         if policy.header.kind != REGRESSOR:
             raise PolicyError(f"a policy of {policy.header.kind} is no regressor")
         self.policy = policy
-        ranges = policy.header.feature_ranges
-        names = WindowInputs._fields
-        low, high = (scale_inputs(WindowInputs(*(ranges[name][end] for name in names))) for end in (0, 1))
-        self.seen = SeenRanges(low, high, names)
+        self.seen = seen_ranges(policy.header)
         self._layers = [(np.ascontiguousarray(layer.weight.T), layer.bias) for layer in policy.layers]
 
     def predict(self, inputs: WindowInputs) -> float:

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsd_gym.observation import Observation, to_array
+from dsd_gym.observation import FEATURE_NAMES, Observation, scaled, to_array
 from dsd_gym.records import Decision
 from dsd_gym.window_tree import WindowTree
 from policies.errors import PolicyError
-from policies.header import FORMAT_VERSION
+from policies.header import FORMAT_VERSION, current_scaling
 from policies.kinds import TREE
 from policies.policy import Policy
-from policies.ranges import ranges_of_observations
+from policies.ranges import seen_ranges
 
 
 class TreeRunner:
@@ -25,7 +25,7 @@ class TreeRunner:
         if policy.tree is None:
             raise PolicyError(f"a policy of {policy.header.kind} is no tree")
         self.policy = policy
-        self.seen = ranges_of_observations(policy.header)
+        self.seen = seen_ranges(policy.header)
         """Counts what training had not seen."""
         self._tree = policy.tree
 
@@ -34,9 +34,12 @@ class TreeRunner:
         self.seen.count(to_array(observation))
         return Decision(self._tree.choose(observation))
 
-    def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], None]:
-        """Return the windows for rows of features in their own units, (n, features); count nothing."""
-        return self._tree.choose_many(seen), None
+    def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], None, NDArray[np.bool_]]:
+        """Return the windows for rows of features in their own units, (n, features), and what is far outside.
+
+        Nothing is counted.
+        """
+        return self._tree.choose_many(seen), None, self.seen.far(scaled(seen.copy()))
 
 
 def tree_policy(policy: Policy, tree: WindowTree, command: str, evaluation: dict[str, Any]) -> Policy:
@@ -44,6 +47,9 @@ def tree_policy(policy: Policy, tree: WindowTree, command: str, evaluation: dict
     header = replace(
         policy.header,
         kind=TREE,
+        feature_names=FEATURE_NAMES,
+        feature_scaling=current_scaling(),
+        feature_ranges={name: policy.header.feature_ranges[name] for name in FEATURE_NAMES},
         activation="none",
         stop_thresholds=(),
         command=command,

@@ -19,7 +19,8 @@ REFERENCE_MS = 10.0
 def make_buffer(
     decisions: int, gamma: float = 0.9, gae_lambda: float = 0.8, n_envs: int = 1, **judged: Any
 ) -> StreamCredit:
-    box, credit = spaces.Box(0.0, 1.0, (2,), np.float32), Credit(**{"externality_weight": 2.0, **judged})
+    box = spaces.Box(0.0, 1.0, (2,), np.float32)
+    credit = Credit(**{"externality_weight": 2.0, "scaled_in": "all", **judged})
     buffer = StreamCredit(
         decisions, box, spaces.Discrete(13), gamma=gamma, gae_lambda=gae_lambda, n_envs=n_envs, credit=credit
     )

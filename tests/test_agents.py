@@ -12,7 +12,6 @@ from agents.average_reward import AverageReward
 from agents.awc import Awc
 from agents.heuristic import Heuristic
 from agents.leviathan import Leviathan
-from agents.pricing import best_window, first_guess_acceptance, round_tokens, wait_ms
 from agents.sglang import SGLang
 from agents.specdec import SpecDec
 from agents.table import Table
@@ -22,6 +21,7 @@ from dsd_gym.config import ConfigError
 from dsd_gym.metrics import summarise
 from dsd_gym.observation import FEATURE_NAMES, Observation, to_array
 from dsd_gym.oracle import Oracle
+from dsd_gym.pricing import best_window, first_guess_acceptance, round_tokens, wait_ms
 from dsd_gym.records import Decision
 from dsd_gym.scenario import Acceptance, EdgeClass, Lengths, LinkSpec, Scenario, Workload
 from dsd_gym.simulator import Simulation, simulate

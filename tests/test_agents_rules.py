@@ -10,12 +10,12 @@ from observed import a_round, observed
 from agents import make_controller
 from agents.average_reward import AverageReward
 from agents.leviathan import Leviathan
-from agents.pricing import round_ms_per_token, round_tokens
 from agents.specdec import SpecDec
 from agents.turbospec import TurboSpec
 from agents.ucb import LOADS, WINDOWS, Ucb, kind_of
 from dsd_gym.metrics import summarise
 from dsd_gym.observation import Observation
+from dsd_gym.pricing import round_ms_per_token, round_tokens
 from dsd_gym.scenario import EdgeClass, Lengths, LinkSpec, Scenario, Workload
 from dsd_gym.simulator import simulate
 

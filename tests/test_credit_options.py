@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from credit_rig import REFERENCE_MS, decide, interleaved, make_buffer, reward
 
+from agents.credit import PRIOR_DECISIONS
 from dsd_gym.vector.layout import ROUND, STREAM
 
 
@@ -53,3 +54,25 @@ def test_in_the_order_of_the_env_a_decision_is_followed_by_the_next_step_and_pai
     buffer.finish()
     last = -3.0 - 2.0
     np.testing.assert_allclose(buffer.advantages, [-2.0 + 0.9 * 2.0 - 1.0 + 0.72 * last, last], rtol=1e-6)
+
+
+def test_scaled_in_each_deployment_a_tenfold_one_counts_as_much() -> None:
+    """Two deployments with the same decisions, but that one's costs and values are ten times the other's."""
+    buffer = make_buffer(40, n_envs=2, scaled_in="deployment", form="discounted", relative_to="reference")
+    random, both = np.random.default_rng(0), np.array([1.0, 10.0])
+    for stream in range(40):
+        streams, seen = np.full(2, stream), np.zeros((2, 2), np.float32)
+        value, cost_ms = random.normal() * both, random.uniform(10.0, 90.0) * both
+        buffer.decided(streams, seen, np.full(2, 4), value.astype(np.float32), np.zeros(2, np.float32))
+        told, gone = np.zeros(2, ROUND), np.zeros(2, STREAM)
+        told["deployment"] = gone["deployment"] = [0, 1]
+        told["stream"] = gone["stream"] = stream
+        told["end_ms"], told["committed"] = cost_ms, 1
+        buffer.happened(told, gone, np.full(2, REFERENCE_MS))
+    buffer.finish()
+    small, large = np.reshape(buffer.advantages, (-1, 2)).T
+    overall, own = ((1.0 + 100.0) / 2.0), np.array([1.0, 100.0])
+    expected = np.sqrt((40.0 * own + PRIOR_DECISIONS * overall) / (40.0 + PRIOR_DECISIONS))
+    np.testing.assert_allclose(large / small, 10.0 * expected[0] / expected[1], rtol=1e-4)
+    unscaled = np.reshape(buffer.returns - buffer.values, (-1, 2)).T  # what the critic learns is not scaled
+    np.testing.assert_allclose(unscaled[1], 10.0 * unscaled[0], rtol=1e-3)

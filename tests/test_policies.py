@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from dsd_gym.observation import FEATURE_NAMES, FEATURES, Observation, to_array
 from policies import Layer, Policy, PolicyError, PolicyHeader, PolicyRunner, load_policy, save_policy
 from policies.format import MAX_FILE_BYTES, METADATA_KEY
+from policies.header import FORMAT_VERSION
 
 USUAL = Observation(
     acceptance_estimate=0.7,
@@ -191,8 +192,8 @@ def test_other_scaling_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_newer_format_is_refused_before_anything_else(tmp_path: Path) -> None:
-    path = write(tmp_path / "p", {"format_version": 4, "surprise": True}, layer9_bias=np.ones(3))
-    assert refusal(path) == f"{path}: format 4 is newer than 3: upgrade dsd-gym"
+    path = write(tmp_path / "p", {"format_version": FORMAT_VERSION + 1, "surprise": True}, layer9_bias=np.ones(3))
+    assert refusal(path) == f"{path}: format {FORMAT_VERSION + 1} is newer than {FORMAT_VERSION}: upgrade dsd-gym"
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_a_newer_format_is_refused_before_anything_else(tmp_path: Path) -> None:
         ),
         ({"feature_ranges": dict.fromkeys(FEATURE_NAMES, (0, 10**400))}, "a number past floating point"),
         ({"hidden": 64}, "unknown key hidden"),
-        ({"kind": "forest"}, "unknown kind 'forest': known are logits, regressor, tree"),
+        ({"kind": "forest"}, "unknown kind 'forest': known are logits, priced, regressor, tree"),
         ({"kind": "regressor"}, "activation 'tanh': known are silu"),
         ({"kind": "regressor", "activation": "silu"}, "unknown here: acceptance_estimate"),
         ({"format_version": 1}, "unknown key kind"),
@@ -442,7 +443,7 @@ def test_many_at_once_are_decided_as_each_alone_to_the_last_bit(
     for count in (1, 2, 7, 64, 301):
         parts = [runner.logits(features[at : at + count]) for at in range(0, len(features), count)]
         np.testing.assert_array_equal(np.concatenate(parts), alone)
-    windows, stops = runner.decide_many(seen)
+    windows, stops, _ = runner.decide_many(seen)
     decisions = [runner.decide(Observation(*row)) for row in seen.tolist()]
     assert windows.tolist() == [decision.window for decision in decisions] and len(set(windows.tolist())) > 1
     told = [-1.0] * len(seen) if stops is None else stops.tolist()

@@ -20,7 +20,7 @@ from agents.shares import Share, shares
 from agents.training import learn, make_learner
 from agents.workers import ProcessWorkers, Worker, WorkersLost
 from dsd_gym.config import ConfigError
-from dsd_gym.observation import FEATURE_NAMES
+from policies.kinds import KINDS, PRICED
 
 
 @pytest.fixture
@@ -79,8 +79,9 @@ def test_the_learner_learns_from_the_decisions_of_all(tmp_path: Path, two: Proce
     seen = np.concatenate([rollout.slots.observation for rollout in expected])
     np.testing.assert_array_equal(buffer.learned().observation, seen)
     assert sum(len(batch.actions) for batch in buffer.get(64)) >= len(seen) - 1
-    features = seen[:, : len(FEATURE_NAMES)]
-    assert (model.lows == features.min(axis=0)).all() and (model.highs == features.max(axis=0)).all()
+    inputs = seen[:, : len(model.lows)]
+    assert len(model.lows) == len(KINDS[PRICED].features)
+    assert (model.lows == inputs.min(axis=0)).all() and (model.highs == inputs.max(axis=0)).all()
 
 
 class Killer(BaseCallback):

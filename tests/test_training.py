@@ -13,7 +13,6 @@ from agents.ppo import StreamPPO
 from agents.train_config import TrainConfig, load_train_config, scenario_ranges
 from agents.training import Progress, make_learner, save_checkpoint
 from dsd_gym.config import ConfigError
-from dsd_gym.observation import FEATURE_NAMES
 from policies import PolicyRunner, save_policy
 
 QUICK = {
@@ -172,8 +171,9 @@ def test_the_exported_policy_decides_as_the_learner(activation: str, tmp_path: P
     model = trained(config, tmp_path)
     policy = export_policy(model, config, scenario_ranges(config), "pytest")
     runner = PolicyRunner(policy)
-    seen = np.random.default_rng(0).uniform(size=(1000, len(FEATURE_NAMES))).astype(np.float32)
-    added = (model.observation_space.shape or (0,))[0] - len(FEATURE_NAMES)  # what the critic alone sees
+    inputs = len(policy.header.feature_names)
+    seen = np.random.default_rng(0).uniform(size=(1000, inputs)).astype(np.float32)
+    added = (model.observation_space.shape or (0,))[0] - inputs  # what the critic alone sees
     theirs, _ = model.predict(np.pad(seen, ((0, 0), (0, added))), deterministic=True)
     assert [int(np.argmax(runner.logits(row))) for row in seen] == theirs.tolist()
     assert policy.header.max_window == 12

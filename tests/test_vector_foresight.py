@@ -12,14 +12,15 @@ from agents.export import export_policy
 from agents.train_config import Ppo, TrainConfig
 from agents.training import make_learner
 from dsd_gym.acceptance import accepted_run
-from dsd_gym.observation import FEATURES
 from dsd_gym.records import Decision
 from dsd_gym.simulator import Simulation
 from dsd_gym.vector.fleet import Fleet
 from dsd_gym.vector.foresight import _FAR, _NEAR, _RUN, FORESIGHT
 from dsd_gym.vector.loading import Deployment
+from policies.kinds import KINDS, PRICED
 
 CASES = [compilable_case(seed) for seed in range(12)]
+INPUTS = len(KINDS[PRICED].features)
 SMALL = TrainConfig(name="small", scenario="train/single", ppo=Ppo(n_envs=4, rollout_steps=16, minibatch=32))
 
 
@@ -65,14 +66,14 @@ def test_looking_ahead_changes_nothing() -> None:
 
 def test_the_actor_does_not_see_it_and_the_critic_does(tmp_path: Path) -> None:
     model = make_learner(SMALL, tmp_path, resume=False)
-    seen = torch.rand(8, len(FEATURES) + len(FORESIGHT) + 1)
+    seen = torch.rand(8, INPUTS + len(FORESIGHT) + 1)
     other = seen.clone()
-    other[:, len(FEATURES) :] = torch.rand(8, len(FORESIGHT) + 1)
+    other[:, INPUTS:] = torch.rand(8, len(FORESIGHT) + 1)
     with torch.no_grad():
         first, second = model.policy.get_distribution(seen), model.policy.get_distribution(other)
         assert torch.equal(first.mode(), second.mode())
         assert torch.equal(first.log_prob(torch.ones(8)), second.log_prob(torch.ones(8)))
         assert not torch.allclose(model.policy.predict_values(seen), model.policy.predict_values(other))
-    model.restore_ranges([0.0] * len(FEATURES), [1.0] * len(FEATURES))
+    model.restore_ranges([0.0] * INPUTS, [1.0] * INPUTS)
     policy = export_policy(model, SMALL, {}, "")
-    assert policy.layers[0].weight.shape[1] == len(FEATURES)
+    assert policy.layers[0].weight.shape[1] == INPUTS

@@ -29,17 +29,32 @@ def over_rows(rule: Function) -> Function:
 
     `seen` is float64 of shape (n, features), in the features' own units; flags are 0 and 1, whole numbers floats.
     """
-    assert isinstance(rule, FunctionType)
-    folder = str(Path(CACHE_FOLDER) / f"rules-{_digest(rule)}")
-    scope = globals() | {"rule": _with_callees(rule, folder)}
-    loop = FunctionType(_each_row.__code__, scope, f"rows_of_{rule.__name__}")
-    loop.__qualname__ = f"rows_of_{rule.__module__}.{rule.__name__}"  # names the file that it is kept in
-    return kept(loop, folder=folder)
+    return _looped(_each_row, rule)
+
+
+@cache
+def filled_rows(function: Function) -> Function:
+    """Return a compiled f(seen, results) that calls function(row, its row of results), which writes there."""
+    return _looped(_each_filled, function)
+
+
+def _looped(loop: Function, function: Function) -> Function:
+    assert isinstance(function, FunctionType) and isinstance(loop, FunctionType)
+    folder = str(Path(CACHE_FOLDER) / f"rules-{_digest(function)}")
+    scope = globals() | {"rule": _with_callees(function, folder)}
+    own = FunctionType(loop.__code__, scope, f"rows_of_{function.__name__}")
+    own.__qualname__ = f"rows_of_{function.__module__}.{function.__name__}"  # names the file that it is kept in
+    return kept(own, folder=folder)
 
 
 def _each_row(seen, windows, *constants):  # type: ignore[no-untyped-def]
     for row in range(len(seen)):
         windows[row] = rule(Observation(*to_fixed_tuple(seen[row], _FEATURES)), *constants)  # type: ignore[name-defined, call-arg]  # noqa: F821
+
+
+def _each_filled(seen, results):  # type: ignore[no-untyped-def]
+    for row in range(len(seen)):
+        rule(Observation(*to_fixed_tuple(seen[row], _FEATURES)), results[row])  # type: ignore[name-defined, call-arg]  # noqa: F821
 
 
 @cache

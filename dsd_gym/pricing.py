@@ -1,6 +1,6 @@
-"""What a window is expected to cost, computed from an observation alone: shared by the analytic rules.
+"""What a window is expected to cost, by an observation alone: what analytic rules decide by and priced policies see.
 
-Plain arithmetic and loops, so that numba can compile it too (`agents.rows`).
+Plain arithmetic and loops, so that numba can compile it too (`dsd_gym.vector.rules`).
 """
 
 from __future__ import annotations
@@ -27,13 +27,18 @@ def round_ms_per_token(
     t_v is the iteration last reported; each token adds `marginal_ms_per_token` to the pass, which every other request
     of the batch sits through.
     """
+    others_ms = price * (window + 1) * others_ms_per_token(observation)
+    return (round_own_ms(observation, window) + others_ms) / round_tokens(observation, window, confidence_weight)
+
+
+def round_own_ms(observation: Observation, window: int) -> float:
+    """Return the expected ms of an edge round, up to the guess that the next one begins with."""
     o = observation
     to_draft = window - 1 if o.has_first_guess else window
     away_ms = to_draft * o.draft_ms_per_token + window * o.uplink_ms_per_token + o.smoothed_rtt_ms
     own_ms = o.catch_up_ms + away_ms + wait_ms(o, away_ms) + iteration_ms(o)
     # the next round's first guess is part of this one's length: it is paid whatever is decided then
-    total_ms = own_ms + o.draft_ms_per_token + price * (window + 1) * others_ms_per_token(o)
-    return total_ms / round_tokens(o, window, confidence_weight)
+    return own_ms + o.draft_ms_per_token
 
 
 def cloud_ms_per_token(observation: Observation, price: float) -> float:
