@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -22,9 +22,9 @@ from dsd_gym.comparison.cells import scenario_digest
 from dsd_gym.family import Family, load_scenario_or_family
 from dsd_gym.files import write_atomically
 from dsd_gym.metrics import request_latencies, scored_requests
+from dsd_gym.records import Records
 from dsd_gym.scenario import Scenario
-from dsd_gym.simulator import simulate
-from dsd_gym.vector.running import simulate_many
+from dsd_gym.vector.running import simulate_each, simulate_many
 from policies import Policy
 
 FAMILY = "train/broad"
@@ -55,8 +55,12 @@ def deployments(count: int = DEPLOYMENTS) -> tuple[tuple[Scenario, int], ...]:
 
 def latencies(policy: Policy, cells: Sequence[tuple[Scenario, int]]) -> list[float]:
     """Return the mean normalised latency (ms a token) of each (scenario, seed) under a policy."""
-    found = [math.nan] * len(cells)
-    for index, records in simulate_many(cells, Learned(policy)):
+    return _means(simulate_many(cells, Learned(policy)), len(cells))
+
+
+def _means(runs: Iterator[tuple[int, Records]], count: int) -> list[float]:
+    found = [math.nan] * count
+    for index, records in runs:
         found[index] = float(request_latencies(records).normalised_latency_ms.mean())
     return found
 
@@ -68,9 +72,9 @@ def rival_latencies() -> tuple[float, ...]:
     try:
         return tuple(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
-        rule = partial(make_controller, RIVAL)
-        runs = (simulate(scenario, rule(scenario.max_window), seed) for scenario, seed in deployments())
-        found = tuple(float(request_latencies(records).normalised_latency_ms.mean()) for records in runs)
+        cells = deployments()
+        (longest,) = {scenario.max_window for scenario, _ in cells}
+        found = tuple(_means(simulate_each(cells, partial(make_controller, RIVAL, longest)), len(cells)))
         write_atomically(path, json.dumps(found))
         return found
 
