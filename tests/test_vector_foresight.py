@@ -21,7 +21,9 @@ from policies.kinds import KINDS, PRICED
 
 CASES = [compilable_case(seed) for seed in range(12)]
 INPUTS = len(KINDS[PRICED].features)
-SMALL = TrainConfig(name="small", scenario="train/single", ppo=Ppo(n_envs=4, rollout_steps=16, minibatch=32))
+SMALL = TrainConfig(
+    name="small", scenario="train/single", imitation=0, ppo=Ppo(n_envs=4, rollout_steps=16, minibatch=32)
+)
 
 
 def fleet_of(foresight: bool) -> Fleet:
