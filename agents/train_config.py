@@ -23,14 +23,14 @@ Decay = Annotated[float, Field(gt=0, le=1)]
 
 @dataclass(frozen=True)
 class Ppo:
-    """PPO as this project runs it: many deployments, large minibatches, few epochs."""
+    """PPO as this project runs it: many deployments, large minibatches."""
 
     n_envs: Count = 128
     """Deployments stepped side by side."""
     rollout_steps: Count = 128
     """Decisions of each deployment between updates."""
     minibatch: Annotated[int, Field(ge=2)] = 2048
-    epochs: Count = 4
+    epochs: Count = 8
     learning_rate: Positive = 1e-3
     """Falls linearly to a tenth of this."""
     clip_range: Positive = 0.2
