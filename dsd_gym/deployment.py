@@ -14,13 +14,13 @@ from dsd_gym.latency import transmission_ms
 from dsd_gym.messages import LAST, Inbox, call_later
 from dsd_gym.network import make_links
 from dsd_gym.network.region import RegionLink
-from dsd_gym.observation import StreamView
 from dsd_gym.records import Records, RequestRecord, Round, Status
 from dsd_gym.reference import class_records, device_figures, draft_row, reference_ms, target_row
 from dsd_gym.request import Request
 from dsd_gym.routing import Router
 from dsd_gym.scenario import Scenario
 from dsd_gym.scenario.mix import class_priority, class_slo
+from dsd_gym.stream_view import StreamView
 from dsd_gym.target import TargetServer
 from dsd_gym.target.batch import CloudDraft
 from dsd_gym.target.work import Work

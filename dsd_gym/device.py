@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dsd_gym.observation import LinkEstimate
+from dsd_gym.stream_view import LinkEstimate
 
 if TYPE_CHECKING:
     from dsd_gym.network import Link

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dsd_gym.messages import Inbox
-from dsd_gym.observation import StreamView
 from dsd_gym.records import Round
+from dsd_gym.stream_view import StreamView
 from dsd_gym.workload import Arrival
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from dsd_gym.device import Device
 from dsd_gym.hardware import TargetHardware
 from dsd_gym.messages import Inbox, call_later
 from dsd_gym.network import Link
-from dsd_gym.observation import StreamView
 from dsd_gym.request import Request
 from dsd_gym.scenario import LinkSpec, Messages, Slo, TargetClass
+from dsd_gym.stream_view import StreamView
 from dsd_gym.target import TargetServer, Verdict
 from dsd_gym.target.batch import CloudDraft
 from dsd_gym.workload import Arrival

@@ -16,11 +16,13 @@ from typing import Any, TypeVar
 
 import numba
 
-from dsd_gym import acceptance, latency, laws, luck, observation
+from dsd_gym import acceptance, latency, laws, luck, stream_view
 from dsd_gym.network import regimes
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_SHARED = ("acceptance.py", "latency.py", "laws.py", "luck.py", "observation.py", "network/regimes.py")
+_SHARED = (
+    "acceptance.py", "latency.py", "laws.py", "luck.py", "observation.py", "stream_view.py", "network/regimes.py",
+)  # fmt: skip
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -83,9 +85,9 @@ prefill_attention_ms = compiled(latency.prefill_attention_ms)
 transmission_ms = compiled(latency.transmission_ms)
 one_way_ms = compiled(latency.one_way_ms)
 externality_ms = compiled(latency.externality_ms)
-smoothed_rtt = compiled(observation.smoothed_rtt)
-tests_so_far = compiled(observation.tests_so_far)
-acceptance_estimate = compiled(observation.acceptance_estimate)
+smoothed_rtt = compiled(stream_view.smoothed_rtt)
+tests_so_far = compiled(stream_view.tests_so_far)
+acceptance_estimate = compiled(stream_view.acceptance_estimate)
 stopped_window: Callable[..., int] = compiled(acceptance.stopped_window)
 mean_confidence: Callable[..., float] = compiled(acceptance.mean_confidence)
 next_difficulty = compiled(acceptance.next_difficulty)

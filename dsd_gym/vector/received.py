@@ -1,4 +1,4 @@
-"""What an edge takes in: messages, verdicts, the rounds that they end. `observation.StreamView` over records."""
+"""What an edge takes in: messages, verdicts, the rounds that they end. `stream_view.StreamView` over records."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
-from dsd_gym.observation import LinkEstimate
+from dsd_gym.stream_view import LinkEstimate
 from runtime.edge.draft import Draft, DraftState, Guess
 
 P = ParamSpec("P")

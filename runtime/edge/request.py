@@ -16,8 +16,9 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import NamedTuple
 
 from dsd_gym.controller import Controller
-from dsd_gym.observation import Observation, StreamView
+from dsd_gym.observation import Observation
 from dsd_gym.records import Decision, Round
+from dsd_gym.stream_view import StreamView
 from runtime.edge.connection import Connection
 from runtime.edge.device import Device
 from runtime.edge.draft import Guess
