@@ -55,8 +55,9 @@ def export_policy(
     return Policy(header, tuple(Layer(*pair) for pair in weights))
 
 
-def warm_start(model: StreamPPO, path: str, activation: str) -> None:
+def warm_start(model: StreamPPO, train_config: TrainConfig) -> None:
     """Set the learner's weights from a checkpoint, or its actor's from an exported policy; ConfigError if unfit."""
+    path, activation = train_config.warm_start or "", train_config.ppo.activation
     if not Path(path).is_file():
         raise ConfigError(f"warm_start: {path}: no such file")
     if path.endswith(".zip"):
@@ -69,6 +70,11 @@ def warm_start(model: StreamPPO, path: str, activation: str) -> None:
         policy = load_policy(path)
     except PolicyError as error:
         raise ConfigError(f"warm_start: {error}") from None
+    if policy.header.kind != train_config.kind:
+        wanted = f"this run trains {train_config.kind} (inputs={train_config.inputs})"
+        raise ConfigError(f"warm_start: {path}: its kind is {policy.header.kind}; {wanted}")
+    if policy.header.stop_thresholds != train_config.stop_thresholds:
+        raise ConfigError(f"warm_start: {path}: its stop thresholds are {list(policy.header.stop_thresholds)}")
     layers, actor = policy.layers, _layers(_policy(model).actor())
     if policy.header.activation != activation:
         raise ConfigError(f"warm_start: {path}: its activation is {policy.header.activation}, not {activation}")

@@ -33,7 +33,7 @@ def make_env(train_config: TrainConfig, count: int) -> StreamVecEnv:
 
 
 def build(kind: type[P], train_config: TrainConfig, env: StreamVecEnv, seed: int) -> P:
-    """Return a fresh learner in these deployments; the seed is theirs, its network's and torch's alike."""
+    """Return a fresh learner in these deployments; the seed is the first one's, its network's and torch's alike."""
     torch.set_num_threads(1)
     torch.distributions.Distribution.set_default_validate_args(False)
     ppo, credit = train_config.ppo, train_config.credit

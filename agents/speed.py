@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def ppo_rate(chosen: TrainConfig, seconds: float) -> float:
     """Return the decisions a CPU second of training: rollouts, credit and updates."""
     rollout = chosen.ppo.n_envs * chosen.ppo.rollout_steps
     with tempfile.TemporaryDirectory() as folder:
-        model = make_learner(chosen, Path(folder), resume=False)
+        model = make_learner(replace(chosen, imitation=0), Path(folder), resume=False)
 
         def learn() -> int:
             model.learn(rollout, reset_num_timesteps=False)

@@ -20,15 +20,20 @@ from agents.ppo import StreamPPO
 from agents.train_config import TrainConfig
 from agents.workers import Workers, WorkersLost
 
+RESUMED = 10**9
+"""Seeds from here on are for resumed runs."""
+
 
 def make_learner(train_config: TrainConfig, folder: Path, resume: bool, kind: type[StreamPPO] = StreamPPO) -> StreamPPO:
     """Return a learner in its deployments: fresh, warm-started, or as the folder's checkpoint left it."""
     model = build(kind, train_config, make_env(train_config, train_config.ppo.n_envs), train_config.seed)
+    assert model.env is not None
     if resume:
         _resume(model, train_config, folder)
-    elif train_config.warm_start:
-        warm_start(model, train_config.warm_start, train_config.ppo.activation)
-    elif train_config.imitation:
+    model.env.seed(first_seed(model, train_config))
+    if train_config.warm_start and not resume:
+        warm_start(model, train_config)
+    elif train_config.imitation and not resume:
         agreed = imitate(model, train_config.imitation, train_config.seed)
         print(f"{train_config.name}: begins as awc's predictor ({100.0 * agreed:.0f} % alike)", file=sys.stderr)
     model.set_logger(configure(str(folder / "logs" / f"from-{model.num_timesteps}"), ["tensorboard", "csv"]))
@@ -39,9 +44,13 @@ def _resume(model: StreamPPO, train_config: TrainConfig, folder: Path) -> None:
     state = read_state(folder, train_config)
     model.set_parameters(str(folder / WEIGHTS), device="cpu")
     model.num_timesteps = state["decisions"]
-    assert model.env is not None
-    model.env.seed(train_config.seed + model.num_timesteps)  # other deployments than those it has seen
     model.restore_ranges(state["lows"], state["highs"])
+
+
+def first_seed(model: StreamPPO, train_config: TrainConfig) -> int:
+    """Return the seed of the first deployment: no other run has had it or the next ones."""
+    again = RESUMED + model.num_timesteps if model.num_timesteps else 0
+    return again + train_config.seed * train_config.ppo.n_envs
 
 
 Score = Callable[[StreamPPO], dict[str, float]]
@@ -66,7 +75,7 @@ def learn(
     with ExitStack() as stack:
         if open_workers:
             assert isinstance(model, GatheringPPO)
-            model.workers = open_workers(train_config, train_config.seed + model.num_timesteps)
+            model.workers = open_workers(train_config, first_seed(model, train_config))
             stack.callback(model.workers.close)
         _learn_on(model, train_config, folder, Progress(train_config, folder, score, watch))
     save_checkpoint(model, train_config, folder)

@@ -1,4 +1,4 @@
-"""Decide with a policy of logits, in numpy: microseconds a decision, and a count of what training had not seen.
+"""Decide with a policy of (priced) logits, in numpy, and count what training had not seen.
 
 A lone observation goes through the network twice, as two rows: BLAS has another kernel for a vector, whose sums differ
 in the last bit, so that a decision would depend on how many were taken at once.
@@ -42,7 +42,7 @@ class PolicyRunner:
         """Return the window of the highest logit (the shortest one of equals), and a threshold where one is chosen."""
         self._pair[:, : len(observation)] = to_array(observation)
         if self._priced:
-            self._pair[:, len(observation) :] = priced(observation)
+            self._pair[:, len(observation) :] = priced(observation, self.policy.header.max_window)
         self.seen.count(self._pair[0])
         logits = self._forward(self._pair, self._buffers)[0]
         if not self._thresholds:
@@ -60,7 +60,7 @@ class PolicyRunner:
         """
         inputs = scaled(seen.copy())
         if self._priced:
-            inputs = np.hstack([inputs, priced_many(seen)])
+            inputs = np.hstack([inputs, priced_many(seen, self.policy.header.max_window)])
         logits, far = self.logits(inputs), self.seen.far(inputs)
         count = self.policy.header.max_window + 1
         windows: NDArray[np.int64] = logits[:, :count].argmax(axis=1)
@@ -72,7 +72,7 @@ class PolicyRunner:
     def logits(self, inputs: Array) -> Array:
         """Return the logits for scaled inputs; count nothing.
 
-        Inputs (n_inputs,) give logits (max_window + 1,), and (n, n_inputs) give (n, max_window + 1).
+        Inputs (n_inputs,) give logits (max_window + 1 + thresholds,), and (n, n_inputs) give (n, ...).
         """
         rows = np.atleast_2d(inputs)
         if len(rows) == 1:
