@@ -58,8 +58,8 @@ class StreamCredit(RolloutBuffer):
 
     A decision that committed n tokens at cost c (relative to the reference, others' delay included) earns
     n - c / rho, where rho is its deployment's average cost a token: nothing on average, whatever its size, and a
-    relative gain in latency is worth the same in every deployment. n tokens later weigh `discount^n`. `credit` has
-    the other ways that were tried (see docs/training.md).
+    relative gain in latency is worth the same in every deployment. n tokens later weigh `discount^n`. Advantages, not
+    the critic's returns, are then divided by their size in each deployment. `credit` has other ways (docs/training.md).
 
     Args:
         buffer_size: decisions of each env that a rollout takes.
@@ -200,7 +200,7 @@ class StreamCredit(RolloutBuffer):
             self.advantages /= self._deviations()[slots.deployment[self._learned]]
 
     def _deviations(self) -> Floats:
-        """Return how much advantages vary in each deployment, which PRIOR_DECISIONS pull to that of all, (n_envs,)."""
+        """Return the root mean square of each deployment's advantages, pulled to that of all by a prior, (n_envs,)."""
         places, squares = self._slots.deployment[self._learned], self.advantages.astype(np.float64) ** 2
         counts = np.bincount(places, minlength=self.n_envs)
         overall = max(1e-12, squares.sum() / max(1, len(squares)))

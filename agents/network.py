@@ -70,7 +70,7 @@ class VisibleFeatures(BaseFeaturesExtractor):
 
 
 class OwnEyes(MlpExtractor):
-    """Hidden layers of an actor that sees the first inputs alone, and of a critic that sees all it is given."""
+    """Hidden layers of an actor that sees the first inputs alone, and of a critic that sees all (asymmetric)."""
 
     def __init__(
         self, width: int, seen: int, net_arch: Any, activation_fn: type[nn.Module], device: torch.device | str
@@ -89,7 +89,7 @@ class WindowPolicy(ActorCriticPolicy):
     """stable-baselines3's actor-critic with `SmoothWindows` in the actor's last layer.
 
     Observations may go on after the actor's `inputs` with what only the critic may know. `averaged` follows the actor's
-    weights, each update's counting 1 - `averaging` (0: it is the actor): it is what an optimum was walked around of.
+    weights as an exponential moving average, in which each update's count 1 - `averaging` (0: it is the actor).
     """
 
     averaged: AveragedModel

@@ -39,16 +39,25 @@ class Variant:
     name: str
     about: str = ""
     set: dict[str, Any] = field(default_factory=dict)
+    against: str | None = None
+    """The variant that it differs from in one factor; None: the first."""
 
 
 @dataclass(frozen=True)
 class Population:
-    """What is trained: each variant with each seed. The first variant is what the others are set against."""
+    """What is trained: each variant with each seed."""
 
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     base: dict[str, Any] = field(default_factory=dict)
     """Keys that all variants share, where they do not set them otherwise."""
     seeds: Count = 3
+
+    def __post_init__(self) -> None:
+        names = [variant.name for variant in self.variants]
+        for variant in self.variants:
+            if variant.against is not None and variant.against not in names:
+                told = did_you_mean(variant.against, names)
+                raise ValueError(f"variants: {variant.name}: against: no variant {variant.against}{told}")
 
 
 class Run(NamedTuple):
@@ -111,17 +120,19 @@ def _keep(run: Run, trained: Trained) -> None:
 
 
 def table(population: Population, results: dict[tuple[str, int], dict[str, Any]]) -> str:
-    """Return a Markdown table: each variant's latency against the rival's, and against the first variant's."""
+    """Return a Markdown table: each variant's latency against the rival's, and against what it is set against."""
     rows = ["| variant | about | latency against awc | against the first | decisions/s |", "|---|---|--:|--:|--:|"]
     logs = {
         variant.name: np.array([results[variant.name, seed]["log_ratios"] for seed in range(population.seeds)])
         for variant in population.variants
     }
-    first = logs[population.variants[0].name]
+    first = population.variants[0]
     for variant in population.variants:
         own = [results[variant.name, seed] for seed in range(population.seeds)]
         speed = sum(r["decisions"] for r in own) / sum(r["seconds"] for r in own)
-        against = "" if variant is population.variants[0] else shown((logs[variant.name] - first).mean(axis=1))
+        other = variant.against or first.name
+        against = shown((logs[variant.name] - logs[other]).mean(axis=1)) if variant is not first else ""
+        against += f" against {other}" if variant.against else ""
         columns = variant.name, variant.about, shown(logs[variant.name].mean(axis=1)), against, f"{speed:,.0f}"
         rows.append(f"| {' | '.join(columns)} |")
     return "\n".join(rows) + "\n"
@@ -145,7 +156,8 @@ def _chosen(population: Population, only: Sequence[str], source: str) -> Populat
     for name in only:
         if name not in names:
             raise ConfigError(f"{source}: no variant {name}{did_you_mean(name, names)}")
-    kept = tuple(v for i, v in enumerate(population.variants) if not only or i == 0 or v.name in only)
+    wanted = {*only, *(v.against for v in population.variants if v.name in only)}
+    kept = tuple(v for i, v in enumerate(population.variants) if not only or i == 0 or v.name in wanted)
     return Population(kept, population.base, population.seeds)
 
 

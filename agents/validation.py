@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from agents import make_controller
 from agents.learned import Learned
 from agents.static import Static
 from dsd_gym.comparison.cells import scenario_digest
+from dsd_gym.errors import UserError
 from dsd_gym.family import Family, load_scenario_or_family
 from dsd_gym.files import write_atomically
 from dsd_gym.metrics import request_latencies, scored_requests
@@ -75,7 +77,8 @@ def rival_latencies() -> tuple[float, ...]:
         cells = deployments()
         (longest,) = {scenario.max_window for scenario, _ in cells}
         found = tuple(_means(simulate_each(cells, partial(make_controller, RIVAL, longest)), len(cells)))
-        write_atomically(path, json.dumps(found))
+        with suppress(OSError, UserError):  # what cannot be kept is computed again
+            write_atomically(path, json.dumps(found))
         return found
 
 

@@ -24,6 +24,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from dsd_gym.config_errors import did_you_mean, shown, summary
+from dsd_gym.errors import UserError
 
 T = TypeVar("T")
 Positive = Annotated[float, Field(gt=0)]
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """Something that the user can put right: the message is one line that says what and where."""
 
     def __init__(self, message: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
 from dsd_gym.config import ConfigError
+from dsd_gym.errors import UserError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,7 +34,7 @@ def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
             result = main(*args, **kwargs)
             sys.stdout.flush()  # a broken pipe shows here, not at the interpreter's end
             return result
-        except ConfigError as error:
+        except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(USAGE_ERROR) from None
         except KeyboardInterrupt:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dsd_gym.errors import UserError
 
-class PolicyError(ValueError):
+
+class PolicyError(UserError):
     """A policy that cannot be used; one line that says why."""
 
     def __init__(self, reason: str) -> None:

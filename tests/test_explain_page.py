@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from test_explain import FAR_MS, LIKELY, NEAR, make
 from test_policies import make_policy
+from test_policies_priced import make_priced
 from test_policies_regressor import make_regressor
 
 import evaluate
@@ -82,6 +83,7 @@ def test_what_was_written_by_hand_is_found() -> None:
     [
         (["--explain", "FOLDER/none.safetensors"], "none.safetensors: no such file"),
         (["--explain", "FOLDER/regressor"], "regressor: a regressor remembers"),
+        (["--explain", "FOLDER/priced", "--leaves", "1"], "--leaves: a tree that asks anything has 2 or more"),
         (["--explain", "FOLDER/logits", "--controllers", "awc"], "--controllers has no meaning with --explain"),
         (["--explain", "FOLDER/logits", "--from", "x.json"], "--from has no meaning with --explain"),
         (["--explain", "FOLDER/logits", "--distil-in", "nowhere"], "nowhere: no such scenario"),
@@ -95,6 +97,7 @@ def test_a_mistake_ends_in_one_line_and_exit_code_2(
 ) -> None:
     save_policy(make_regressor(), tmp_path / "regressor")
     save_policy(make_policy(8), tmp_path / "logits")
+    save_policy(make_priced(8), tmp_path / "priced")
     with pytest.raises(SystemExit) as ended:
         evaluate.main([*(text.replace("FOLDER", str(tmp_path)) for text in arguments), "--out", str(tmp_path / "out")])
     said = capsys.readouterr().err

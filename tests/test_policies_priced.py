@@ -15,7 +15,18 @@ from test_vector_rules import observations
 from agents.learned import Learned
 from dsd_gym.observation import FEATURES, Observation, scale_feature
 from dsd_gym.pricing import cloud_ms_per_token, round_ms_per_token
-from policies import PRICED, Policy, PolicyError, PolicyHeader, PolicyRunner, load_policy, save_policy
+from dsd_gym.window_tree import LEAF, WindowTree
+from policies import (
+    PRICED,
+    Policy,
+    PolicyError,
+    PolicyHeader,
+    PolicyRunner,
+    TreeRunner,
+    load_policy,
+    save_policy,
+    tree_policy,
+)
 from policies.kinds import KINDS
 from policies.priced_inputs import PRICED_INPUTS, WINDOWS, priced, priced_many
 
@@ -82,3 +93,23 @@ def test_a_format_before_priced_policies_has_none() -> None:
     values = asdict(make_priced(4).header) | {"format_version": 3}
     with pytest.raises(PolicyError, match="unknown kind 'priced' of format 3"):
         PolicyHeader.from_dict(values)
+
+
+def test_a_shipped_policy_sees_what_it_was_trained_on() -> None:
+    """By hand, constants included: whoever changes the estimate changes what trained policies see, and trains anew.
+
+    Windows of 4 and 5: away for 44 and 52 ms, 16 and 8 ms short of a pass's end on average, 5 of 6 busy; 30 ms of pass
+    and 8 of the next guess; a delay of 2 ms a token; 2.7731 and 2.94117 tokens at acceptance .7.
+    """
+    four = (44.0 + 16.0 * 5 / 6 + 38.0 + 5 * 2.0) / 2.7731
+    five = (52.0 + 8.0 * 5 / 6 + 38.0 + 6 * 2.0) / 2.94117
+    seen = dict(zip(PRICED_INPUTS, priced(BUSY, 12), strict=True))
+    assert seen["best_window"] == 5 / 16
+    assert seen["excess_4"] == pytest.approx(log(four / five), abs=1e-6)
+    assert seen["cloud_over_edge"] == pytest.approx(0.5 + 0.5 * log(32.0 / five), abs=1e-6)
+
+
+def test_a_tree_in_its_place_sees_the_observation_alone() -> None:
+    tree = tree_policy(make_priced(4), WindowTree((LEAF,), (0.0,), (LEAF,), (LEAF,), (3,)), "evaluate.py", {})
+    assert tree.header.feature_names == tuple(FEATURES)
+    assert TreeRunner(tree).decide(BUSY).window == 3

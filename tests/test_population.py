@@ -8,7 +8,7 @@ import pytest
 
 from agents import population, validation
 from agents.population import Population, _run, main
-from dsd_gym.config import build, read_yaml
+from dsd_gym.config import ConfigError, build, read_yaml
 
 FILES = sorted((Path(__file__).resolve().parents[1] / "configs" / "populations").glob("*.yaml"))
 TWO = validation.deployments(2)
@@ -27,6 +27,12 @@ def test_every_variant_is_a_config(path: Path) -> None:
     configs = [_run(found, variant, 0, Path("runs")).train_config for variant in found.variants]
     assert len({variant.name for variant in found.variants}) == len(configs)
     assert all(one != configs[0] for one in configs[1:])
+
+
+def test_a_variant_set_against_nobody_is_refused() -> None:
+    variants = [{"name": "base"}, {"name": "other", "against": "bas"}]
+    with pytest.raises(ConfigError, match="other: against: no variant bas"):
+        build(Population, {"variants": variants}, source="x.yaml")
 
 
 @pytest.mark.slow

@@ -160,6 +160,12 @@ def test_weights_of_another_shape_are_refused(
         make_learner(quick(warm_start=path, **{"ppo.hidden": [32]}), tmp_path, resume=False)
 
 
+def test_a_warm_start_of_another_kind_is_refused(run: tuple[TrainConfig, Path, StreamPPO], tmp_path: Path) -> None:
+    path = exported(run, tmp_path / "a.safetensors")
+    with pytest.raises(ConfigError, match=r"its kind is priced; this run trains logits \(inputs=features\)"):
+        make_learner(quick(warm_start=path, inputs="features"), tmp_path, resume=False)
+
+
 def test_a_missing_warm_start_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"warm_start: .*gone.zip: no such file"):
         make_learner(quick(warm_start=str(tmp_path / "gone.zip")), tmp_path, resume=False)
