@@ -1,6 +1,6 @@
 """Train a window controller: a config in; a policy, its held-out comparison and its logs out.
 
-python train.py                                            the default config, about ten minutes
+python train.py                                            the default config, some five minutes
 python train.py configs/train/smoke.yaml seed=1            another config, with a value changed by its dotted key
 python train.py configs/train/awc_mlp.yaml                 the DSD paper's supervised window predictor, half an hour
 python train.py scenario.link.rtt_ms=80 name=far           a changed training scenario

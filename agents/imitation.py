@@ -1,4 +1,4 @@
-"""Behaviour cloning, a first policy that does what a rule does: learning begins with sense, and a choice that pays late is not given up.
+"""Behaviour cloning of a rule: learning begins with sense, and a choice that pays late is not given up.
 
 From scratch, a policy that cannot yet stay in cloud mode finds it costly to enter, stops trying, and does not come back
 to it when it could stay (see docs/training.md).
