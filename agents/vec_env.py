@@ -13,7 +13,6 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from agents.network import action_sizes
 from dsd_gym.env import EdgeCloudEnv
 from dsd_gym.family import Family
 from dsd_gym.observation import FEATURES, to_raw
@@ -53,7 +52,6 @@ class CompiledVecEnv(StreamVecEnv):
     def __init__(self, env: EdgeCloudVectorEnv, foresight: bool = False, priced: bool = False) -> None:
         self.env = env
         self._foresight, self._priced = foresight, priced
-        self._max_window = action_sizes(env.single_action_space)[0] - 1
         self._added = priced * len(PRICED_INPUTS) + foresight * (len(FORESIGHT) + 1)
         super().__init__(env.num_envs, _space(self._added), env.single_action_space)
         self.rounds, self.ended = np.zeros(0, ROUND), np.zeros(0, STREAM)
@@ -74,7 +72,7 @@ class CompiledVecEnv(StreamVecEnv):
     def _widened(self, observations: NDArray[np.float32], info: dict[str, Any]) -> NDArray[np.float32]:
         parts = [observations]
         if self._priced:
-            parts.append(priced_many(to_raw(observations), self._max_window))
+            parts.append(priced_many(to_raw(observations)))
         if self._foresight:
             parts += [info["foresight"], np.zeros((self.num_envs, 1), np.float32)]
         return np.hstack(parts) if self._added else observations
@@ -183,12 +181,11 @@ class Priced(gymnasium.ObservationWrapper[NDArray[np.float32], Any, NDArray[np.f
 
     def __init__(self, env: gymnasium.Env[NDArray[np.float32], Any]) -> None:
         super().__init__(env)
-        self._max_window = action_sizes(env.action_space)[0] - 1
         self.observation_space = cast(gymnasium.Space[NDArray[np.float32]], _space(len(PRICED_INPUTS)))
 
     def observation(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the wider observation."""
-        return np.hstack([observation, priced_many(to_raw(observation[None]), self._max_window)[0]])
+        return np.hstack([observation, priced_many(to_raw(observation[None]))[0]])
 
 
 def _space(added: int) -> gymnasium.spaces.Box:

@@ -42,7 +42,7 @@ class PolicyRunner:
         """Return the window of the highest logit (the shortest one of equals), and a threshold where one is chosen."""
         self._pair[:, : len(observation)] = to_array(observation)
         if self._priced:
-            self._pair[:, len(observation) :] = priced(observation, self.policy.header.max_window)
+            self._pair[:, len(observation) :] = priced(observation)
         self.seen.count(self._pair[0])
         logits = self._forward(self._pair, self._buffers)[0]
         if not self._thresholds:
@@ -60,7 +60,7 @@ class PolicyRunner:
         """
         inputs = scaled(seen.copy())
         if self._priced:
-            inputs = np.hstack([inputs, priced_many(seen, self.policy.header.max_window)])
+            inputs = np.hstack([inputs, priced_many(seen)])
         logits, far = self.logits(inputs), self.seen.far(inputs)
         count = self.policy.header.max_window + 1
         windows: NDArray[np.int64] = logits[:, :count].argmax(axis=1)

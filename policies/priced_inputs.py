@@ -16,7 +16,7 @@ from dsd_gym.observation import Feature, Observation, scale_feature
 from dsd_gym.pricing import iteration_ms, others_ms_per_token, round_own_ms, round_tokens
 
 WINDOWS = (1, 2, 4, 6, 8, 10, 12, 16)
-"""Windows whose excess is told; that of one beyond a policy's longest is its longest's."""
+"""Windows whose excess is told; the best is sought among all up to the last, whatever a policy may choose itself."""
 PRICES = (1.0, 3.0)
 """Of the delay put on others: what training charges (`agents.train_config.Credit`), and more than that."""
 MOST_MS, KNEE_MS = 4000.0, 1.0
@@ -36,16 +36,16 @@ PRICED_INPUTS = _ESTIMATES | {
 """In the order in which `fill_priced` writes them."""
 
 
-def fill_priced(observation: Observation, inputs: MutableSequence[float], max_window: int) -> None:
-    """Write the inputs of `PRICED_INPUTS`, each clipped and scaled to [0, 1], for windows up to `max_window`.
+def fill_priced(observation: Observation, inputs: MutableSequence[float]) -> None:
+    """Write the inputs of `PRICED_INPUTS`, each clipped and scaled to [0, 1].
 
     Plain arithmetic and loops, so that numba can compile it too (`dsd_gym.vector.rules`). The costs are those of
     `round_ms_per_token` and `cloud_ms_per_token`, each round's time and tokens estimated once for both prices.
     """
     others_ms, pass_ms = others_ms_per_token(observation), max(iteration_ms(observation), 1e-3)
-    best, least_ms, best_dear, least_dear_ms, cost_ms = 0, math.inf, 0, math.inf, math.inf
+    best, least_ms, best_dear, least_dear_ms = 0, math.inf, 0, math.inf
     place = _FIRST
-    for window in range(1, max_window + 1):
+    for window in range(1, WINDOWS[-1] + 1):
         tokens = round_tokens(observation, window)
         own_ms, delay_ms = max(round_own_ms(observation, window), 1e-3) / tokens, (window + 1) * others_ms / tokens
         cost_ms, dear_ms = own_ms + PRICES[0] * delay_ms, own_ms + PRICES[1] * delay_ms
@@ -56,8 +56,6 @@ def fill_priced(observation: Observation, inputs: MutableSequence[float], max_wi
             best, least_ms = window, cost_ms
         if dear_ms < least_dear_ms:
             best_dear, least_dear_ms = window, dear_ms
-    for beyond in range(place, _FIRST + len(WINDOWS)):
-        inputs[beyond] = cost_ms
     inputs[0] = scale_feature(least_ms, MOST_MS, KNEE_MS)
     inputs[1], inputs[2] = best / WINDOWS[-1], _share((pass_ms + PRICES[0] * others_ms) / least_ms)
     inputs[3], inputs[4] = best_dear / WINDOWS[-1], _share((pass_ms + PRICES[1] * others_ms) / least_dear_ms)
@@ -69,17 +67,17 @@ def _share(ratio: float) -> float:
     return min(1.0, max(0.0, 0.5 + 0.5 * math.log(ratio)))
 
 
-def priced(observation: Observation, max_window: int) -> list[float]:
+def priced(observation: Observation) -> list[float]:
     """Return the inputs of one observation."""
     inputs = [0.0] * len(PRICED_INPUTS)
-    fill_priced(observation, inputs, max_window)
+    fill_priced(observation, inputs)
     return inputs
 
 
-def priced_many(seen: NDArray[np.float64], max_window: int) -> NDArray[np.float32]:
+def priced_many(seen: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return the inputs, (n, inputs), for rows of features in their own units, (n, features)."""
     from dsd_gym.vector.rules import filled_rows  # numba: nobody who decides for one request at a time needs it
 
     inputs = np.empty((len(seen), len(PRICED_INPUTS)))
-    filled_rows(fill_priced)(seen, inputs, max_window)
+    filled_rows(fill_priced)(seen, inputs)
     return inputs.astype(np.float32)

@@ -45,21 +45,20 @@ def make_priced(*hidden: int) -> Policy:
 
 
 def test_the_inputs_are_costs_of_the_windows_over_the_least() -> None:
-    seen = dict(zip(PRICED_INPUTS, priced(BUSY, 12), strict=True))
-    costs = {window: round_ms_per_token(BUSY, window, 1.0) for window in range(1, 13)}
+    seen = dict(zip(PRICED_INPUTS, priced(BUSY), strict=True))
+    costs = {window: round_ms_per_token(BUSY, window, 1.0) for window in range(1, 17)}
     best = min(costs, key=lambda window: costs[window])
-    assert 1 < best < 12  # or this moment would show little
+    assert 1 < best < 16  # or this moment would show little
     assert seen["best_window"] == best / 16
     assert seen["best_ms_per_token"] == pytest.approx(scale_feature(costs[best], 4000.0, 1.0))
     assert seen["cloud_over_edge"] == pytest.approx(0.5 + 0.5 * log(cloud_ms_per_token(BUSY, 1.0) / costs[best]))
-    for window in WINDOWS:  # the longest stands for those beyond it
-        expected = log(costs[min(window, 12)] / costs[best])
-        assert seen[f"excess_{window}"] == pytest.approx(expected, abs=1e-12)
+    for window in WINDOWS:
+        assert seen[f"excess_{window}"] == pytest.approx(log(costs[window] / costs[best]), abs=1e-12)
 
 
 def test_dear_delay_makes_shorter_windows_and_is_priced_at_three() -> None:
-    seen = dict(zip(PRICED_INPUTS, priced(BUSY, 12), strict=True))
-    dear = min(range(1, 13), key=lambda window: round_ms_per_token(BUSY, window, 3.0))
+    seen = dict(zip(PRICED_INPUTS, priced(BUSY), strict=True))
+    dear = min(range(1, 17), key=lambda window: round_ms_per_token(BUSY, window, 3.0))
     assert seen["best_window_dear"] == dear / 16 < seen["best_window"]
     ratio = cloud_ms_per_token(BUSY, 3.0) / round_ms_per_token(BUSY, dear, 3.0)
     assert seen["cloud_over_edge_dear"] == pytest.approx(0.5 + 0.5 * log(ratio))
@@ -68,8 +67,8 @@ def test_dear_delay_makes_shorter_windows_and_is_priced_at_three() -> None:
 def test_inputs_of_many_are_those_of_each_alone_to_the_bit_and_scaled() -> None:
     rows = observations(500)
     rows[0] = 0.0  # nothing known yet
-    many = priced_many(rows, 12)
-    alone = np.array([priced(Observation(*row), 12) for row in rows.tolist()], np.float32)
+    many = priced_many(rows)
+    alone = np.array([priced(Observation(*row)) for row in rows.tolist()], np.float32)
     np.testing.assert_array_equal(many, alone)
     assert ((many >= 0.0) & (many <= 1.0)).all()
 
@@ -103,7 +102,7 @@ def test_a_shipped_policy_sees_what_it_was_trained_on() -> None:
     """
     four = (44.0 + 16.0 * 5 / 6 + 38.0 + 5 * 2.0) / 2.7731
     five = (52.0 + 8.0 * 5 / 6 + 38.0 + 6 * 2.0) / 2.94117
-    seen = dict(zip(PRICED_INPUTS, priced(BUSY, 12), strict=True))
+    seen = dict(zip(PRICED_INPUTS, priced(BUSY), strict=True))
     assert seen["best_window"] == 5 / 16
     assert seen["excess_4"] == pytest.approx(log(four / five), abs=1e-6)
     assert seen["cloud_over_edge"] == pytest.approx(0.5 + 0.5 * log(32.0 / five), abs=1e-6)

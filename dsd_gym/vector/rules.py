@@ -34,7 +34,7 @@ def over_rows(rule: Function) -> Function:
 
 @cache
 def filled_rows(function: Function) -> Function:
-    """Return a compiled f(seen, results, *constants) that calls function(row, its row of results, *constants)."""
+    """Return a compiled f(seen, results) that calls function(row, its row of results), which writes there."""
     return _looped(_each_filled, function)
 
 
@@ -52,9 +52,9 @@ def _each_row(seen, windows, *constants):  # type: ignore[no-untyped-def]
         windows[row] = rule(Observation(*to_fixed_tuple(seen[row], _FEATURES)), *constants)  # type: ignore[name-defined, call-arg]  # noqa: F821
 
 
-def _each_filled(seen, results, *constants):  # type: ignore[no-untyped-def]
+def _each_filled(seen, results):  # type: ignore[no-untyped-def]
     for row in range(len(seen)):
-        rule(Observation(*to_fixed_tuple(seen[row], _FEATURES)), results[row], *constants)  # type: ignore[name-defined, call-arg]  # noqa: F821
+        rule(Observation(*to_fixed_tuple(seen[row], _FEATURES)), results[row])  # type: ignore[name-defined, call-arg]  # noqa: F821
 
 
 @cache
