@@ -10,6 +10,7 @@ A run that has ended is not done again: broken off, the same command goes on.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import time
@@ -108,8 +109,10 @@ def train(run: Run) -> Trained:
     model = learn(chosen, folder)
     seconds = time.perf_counter() - started_s
     policy = export_policy(model, chosen, scenario_ranges(chosen), "")
-    result = {"seconds": round(seconds, 1), "decisions": model.num_timesteps, "log_ratios": validate(policy)}
-    return Trained(result, policy)
+    decisions = model.num_timesteps
+    del model
+    gc.collect()  # a learner and its callback hold each other and some 500 MB, and the next run is in this process
+    return Trained({"seconds": round(seconds, 1), "decisions": decisions, "log_ratios": validate(policy)}, policy)
 
 
 def _keep(run: Run, trained: Trained) -> None:
