@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsd_gym.observation import Feature, Observation, scale_feature
-from dsd_gym.pricing import iteration_ms, others_ms_per_token, round_own_ms, round_tokens
+from dsd_gym.pricing import first_guess_acceptance, iteration_ms, others_ms_per_token, round_own_ms
 
 WINDOWS = (1, 2, 4, 6, 8, 10, 12, 16)
 """Windows whose excess is told; the best is sought among all up to the last, whatever a policy may choose itself."""
@@ -44,9 +44,11 @@ def fill_priced(observation: Observation, inputs: MutableSequence[float]) -> Non
     """
     others_ms, pass_ms = others_ms_per_token(observation), max(iteration_ms(observation), 1e-3)
     best, least_ms, best_dear, least_dear_ms = 0, math.inf, 0, math.inf
-    place = _FIRST
+    acceptance, first = observation.acceptance_estimate, first_guess_acceptance(observation)
+    place, expected = _FIRST, 1.0
     for window in range(1, WINDOWS[-1] + 1):
-        tokens = round_tokens(observation, window)
+        tokens = 1.0 + first * expected  # `round_tokens`, one more at a time
+        expected = 1.0 + acceptance * expected
         own_ms, delay_ms = max(round_own_ms(observation, window), 1e-3) / tokens, (window + 1) * others_ms / tokens
         cost_ms, dear_ms = own_ms + PRICES[0] * delay_ms, own_ms + PRICES[1] * delay_ms
         if window in WINDOWS:
