@@ -60,9 +60,9 @@ def kept_by_hand(text: str) -> str:
 
 
 def _how(found: Explanation) -> str:
-    scenarios = ", ".join(found.evaluation.scores)
+    scenarios, seeds = ", ".join(found.evaluation.scores), len(found.evaluation.seeds)
     return (
-        f"`{found.command}`\n\nMeasured in {scenarios}; {len(found.evaluation.seeds)} seeds, the same luck for all. "
+        f"`{found.command}`\n\nMeasured in {scenarios}; {seeds} seed{'s' * (seeds != 1)}, the same luck for all. "
         f"Losses are changes of normalised latency (ms per output token) against the policy itself: geometric means "
         f"over the scenarios scored by it, with 95 % bootstrap intervals over seeds where there are four or more."
     )
