@@ -111,7 +111,7 @@ def train(run: Run) -> Trained:
     policy = export_policy(model, chosen, scenario_ranges(chosen), "")
     decisions = model.num_timesteps
     del model
-    gc.collect()  # a learner and its callback hold each other and some 500 MB, and the next run is in this process
+    gc.collect()  # a learner and its callback hold each other, and the next run is in this process
     return Trained({"seconds": round(seconds, 1), "decisions": decisions, "log_ratios": validate(policy)}, policy)
 
 
