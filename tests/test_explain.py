@@ -4,16 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from agents import make_controller
+from dsd_gym.explain.acts import ByPolicy, ByPolicyMisled, ByTree
 from dsd_gym.explain.distil import central_window, deployments, distil, fit, leaf_shares
 from dsd_gym.explain.groups import MASKED_BY, TOGETHER, groups, singles
 from dsd_gym.explain.importance import Importance, importances
-from dsd_gym.explain.runs import ByPolicyMisled, ByTree, Run, run, run_each
+from dsd_gym.explain.runs import Work, run, run_each
 from dsd_gym.observation import FEATURE_NAMES, FEATURES, Observation
 from dsd_gym.records import Decision, Round
 from dsd_gym.scenario import Acceptance, Lengths, LinkSpec, Scenario, Workload
 from dsd_gym.scenario_files import load_scenario
+from dsd_gym.vector.support import unsupported
 
 FAR_MS, LIKELY = 40.0, 0.62
 NEAR = Scenario(
@@ -39,6 +42,9 @@ class Rule:
         if observation.smoothed_rtt_ms > FAR_MS:
             return Decision(0)
         return Decision(8 if observation.acceptance_estimate > LIKELY else 3)
+
+    def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], None]:
+        return np.array([self.decide(Observation(*row), 0).window for row in seen.tolist()]), None
 
     def begin(self, stream: int, device: int, target: int) -> None: ...
 
@@ -68,7 +74,7 @@ def test_what_the_policy_ignores_has_no_importance(heeded: dict[str, Importance]
 
 
 def test_the_share_of_decisions_changed_is_that_of_other_places_in_the_pool(heeded: dict[str, Importance]) -> None:
-    own = run_each([Run(scenario, seed, "rule", make) for scenario in PLACES for seed in range(4)], 1)
+    (own,) = run_each([Work([(scenario, seed) for scenario in PLACES for seed in range(4)], "rule", make)], 1)
     far = sum(seen.decisions for seen in own[8:]) / sum(seen.decisions for seen in own)  # so small, all are in the pool
     # Near, a decision changes where it draws one that is far; far, where it draws one that is near.
     assert heeded["smoothed_rtt_ms"].changed == pytest.approx((far + far + (1.0 - far)) / 3.0, abs=0.04)
@@ -83,18 +89,18 @@ def test_groups_come_first_and_the_costliest_first(heeded: dict[str, Importance]
 
 
 def test_features_of_a_group_are_those_of_one_other_decision() -> None:
-    values = ((1.0, 2.0), (3.0, 4.0))
-    met: set[tuple[float, float]] = set()
+    values = np.array([(1.0, 2.0), (3.0, 4.0)])
+    columns = [FEATURE_NAMES.index(name) for name in ("last_rtt_ms", "smoothed_rtt_ms")]
 
     class Witness(Rule):
-        def decide(self, observation: Observation, stream: int) -> Decision:
-            met.add((observation.last_rtt_ms, observation.smoothed_rtt_ms))
-            return Decision(4)
+        def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], None]:
+            assert set(map(tuple, seen[:, columns].tolist())) == {(1.0, 2.0), (3.0, 4.0)}
+            assert not np.delete(seen, columns, axis=1).any()
+            return np.full(len(seen), 4), None
 
-    act = ByPolicyMisled(("last_rtt_ms", "smoothed_rtt_ms"), values)(Witness(), 0)
-    for _ in range(50):
-        assert act(Observation(*[0.0] * len(FEATURE_NAMES)), 0) == Decision(4)
-    assert met == set(values)
+    act, seen = ByPolicyMisled(("last_rtt_ms", "smoothed_rtt_ms"), values), np.zeros((50, len(FEATURE_NAMES)))
+    windows, _ = act(Witness(), seen, np.random.default_rng(0))
+    assert (windows == 4).all() and not seen.any()
 
 
 def test_every_feature_is_asked_about_and_no_flag_without_what_it_masks() -> None:
@@ -121,12 +127,12 @@ def test_a_threshold_rule_is_recovered() -> None:
 
 def test_later_rounds_fit_what_earlier_trees_met_too() -> None:
     cells = [(NEAR, 0), (NEAR, 1)]
-    trials = distil("awc", make_controller, cells, 2)
+    trials = distil("leviathan", make_controller, cells, 2)
     counts = [trial.rows for trial in trials]
     assert counts == sorted(set(counts))
-    seen = run_each([Run(*cell, "awc", make_controller, ByTree(trials[0].tree)) for cell in cells], 1)
+    (seen,) = run_each([Work(cells, "leviathan", make_controller, ByTree(trials[0].tree))], 1)
     assert counts[1] - counts[0] == sum(run.decisions for run in seen)
-    assert [trial.tree for trial in distil("awc", make_controller, cells, 2)] == [trial.tree for trial in trials]
+    assert [trial.tree for trial in distil("leviathan", make_controller, cells, 2)] == [trial.tree for trial in trials]
 
 
 def test_a_tree_never_has_more_leaves_than_asked_for() -> None:
@@ -164,9 +170,22 @@ def test_leaf_shares_add_up() -> None:
 
 def test_a_tree_that_acts_is_asked_where_it_goes_itself() -> None:
     tree = fit(np.zeros((2, len(FEATURES))), np.array([5, 5]), 2)
-    seen = run(Run(NEAR, 0, "rule", make, ByTree(tree), keep=10_000))
+    (seen,) = run(Work([(NEAR, 0)], "rule", make, ByTree(tree), keep=10_000))
     assert (seen.done == 5).all() and set(seen.meant) == {3, 8}
     assert seen.differing == seen.decisions == len(seen.rows)
+
+
+def test_the_simulator_serves_where_the_twin_does_not_and_gives_the_same() -> None:
+    ordered = replace(NEAR, targets=(replace(NEAR.targets[0], order="priority"),))  # all are equal: no other order
+    assert unsupported(NEAR) is None and unsupported(ordered) is not None
+    tree = fit(np.zeros((2, len(FEATURES))), np.array([5, 5]), 2)
+    for act in (ByPolicy(), ByTree(tree)):
+        works = [Work([(place, s) for s in range(3)], "rule", make, act, 50) for place in (NEAR, ordered)]
+        twin, alone = run_each(works, 1)
+        for one, other in zip(twin, alone, strict=True):
+            assert one[:3] == other[:3] and one.decisions > 50
+            for ours, theirs in zip(one[3:], other[3:], strict=True):
+                assert (ours == theirs).all() and len(ours) == 50
 
 
 def test_a_family_gives_deployments_a_scenario_seeds_and_a_folder_both() -> None:

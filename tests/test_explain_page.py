@@ -13,10 +13,11 @@ import evaluate
 from agents import make_controller
 from dsd_gym.comparison.statistics import Ratio
 from dsd_gym.comparison.window_map import RTT_MS
+from dsd_gym.explain.acts import ByTree
 from dsd_gym.explain.crossover import Crossover, cloud_from, crossovers
 from dsd_gym.explain.importance import Importance
 from dsd_gym.explain.page import crossing, kept_by_hand
-from dsd_gym.explain.runs import ByTree, Run, run
+from dsd_gym.explain.runs import Work, run
 from dsd_gym.explain.summary import matters, misread
 from policies import load_policy, save_policy
 
@@ -69,7 +70,7 @@ def test_explaining_leaves_a_tree_that_is_a_policy_like_any(explained: Path) -> 
     assert policy.header.command.startswith("python evaluate.py --explain ")
     assert policy.header.evaluation["scenarios"] == ["calm"]
     assert policy.header.evaluation["latency_over_policy"]["estimate"] > 0.0
-    seen = run(Run(NEAR, 0, str(file), make_controller, ByTree(policy.tree), keep=100))
+    (seen,) = run(Work([(NEAR, 0)], str(file), make_controller, ByTree(policy.tree), keep=100))
     assert seen.differing == 0 and len(seen.rows) == 100
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from dsd_gym.comparison.cells import MakeController
 from dsd_gym.comparison.compare import Progress
 from dsd_gym.config import ConfigError
-from dsd_gym.explain.runs import ByTree, Rows, Run, Seen, Windows, pooled, run_each
+from dsd_gym.explain.acts import ByTree, Rows, Windows
+from dsd_gym.explain.runs import Cells, Seen, Work, pooled, run_each
 from dsd_gym.family import Family, load_scenario_or_family
 from dsd_gym.observation import FEATURES
 from dsd_gym.scenario import Scenario
@@ -31,8 +32,6 @@ LEAST_SHARE = 0.002
 DEPLOYMENTS = 48
 FIRST_SEED = 2_000_000
 """Training, validation and comparisons use other seeds."""
-
-Cells = Sequence[tuple[Scenario, int]]
 
 
 class Trial(NamedTuple):
@@ -71,18 +70,17 @@ def distil(
     The policy says what is right everywhere (DAgger: Ross, Gordon and Bagnell 2011, arXiv 1011.0686).
 
     Raises:
-        ConfigError: scikit-learn is not installed, or nobody was served in any deployment.
+        ConfigError: scikit-learn or numba is not installed, or nobody was served in any deployment.
     """
     check_installed()
-    own = run_each([Run(*cell, policy, make_controller, keep=KEPT_ROWS) for cell in cells], jobs, progress)
+    (own,) = run_each([Work(cells, policy, make_controller, keep=KEPT_ROWS)], jobs, progress)
     rows, windows, _ = pooled(own)
     if not len(rows):
         raise ConfigError("nothing was decided in the deployments that a tree is to be fitted in")
     trials = []
     for _ in range(ROUNDS):
         tree = fit(rows, windows, leaves)
-        runs = [Run(*cell, policy, make_controller, ByTree(tree), KEPT_ROWS) for cell in cells]
-        seen = run_each(runs, jobs, progress)
+        (seen,) = run_each([Work(cells, policy, make_controller, ByTree(tree), KEPT_ROWS)], jobs, progress)
         trials.append(Trial(tree, len(rows), _agreement(seen), _latency(seen, own)))
         met, meant, _ = pooled(seen)
         rows, windows = np.concatenate([rows, met]), np.concatenate([windows, meant])
@@ -91,8 +89,9 @@ def distil(
 
 def check_installed() -> None:
     """Raise ConfigError where a tree cannot be fitted."""
-    if find_spec("sklearn") is None:
-        raise ConfigError("a tree needs scikit-learn, which is not installed (it comes with the extra `train`)")
+    for module, name in {"sklearn": "scikit-learn", "numba": "numba"}.items():
+        if find_spec(module) is None:
+            raise ConfigError(f"a tree needs {name}, which is not installed (it comes with the extra `train`)")
 
 
 def _agreement(seen: Sequence[Seen]) -> float:

@@ -10,10 +10,11 @@ from dsd_gym.comparison.cells import MakeController
 from dsd_gym.comparison.compare import Progress, compare
 from dsd_gym.comparison.evaluation import OVERALL, Evaluation
 from dsd_gym.config import ConfigError
+from dsd_gym.explain.acts import ByTree
 from dsd_gym.explain.crossover import Crossover, crossovers
-from dsd_gym.explain.distil import Cells, Trial, check_installed, distil, leaf_shares
+from dsd_gym.explain.distil import Trial, check_installed, distil, leaf_shares
 from dsd_gym.explain.importance import Importance, importances
-from dsd_gym.explain.runs import ByTree, Run, pooled, run_each
+from dsd_gym.explain.runs import Cells, Work, pooled, run_each
 from dsd_gym.scenario import Scenario
 from dsd_gym.window_tree import WindowTree
 
@@ -70,7 +71,7 @@ def explain(asked: Question, save_tree: SaveTree) -> Explanation:
     """Find out what a policy, whose decisions depend on the observation alone, has learned.
 
     Raises:
-        ConfigError: no scenario is scored by latency, or scikit-learn is not installed.
+        ConfigError: no scenario is scored by latency, or scikit-learn or numba is not installed.
     """
     policy, make, jobs, progress = asked.policy, asked.make_controller, asked.jobs, asked.progress
     scored = [scenario for scenario in asked.scenarios if scenario.score == "latency"]
@@ -117,8 +118,9 @@ def _compared(asked: Question, specs: list[str]) -> Evaluation:
 def _beside_policy(asked: Question, tree: WindowTree) -> tuple[list[float], float, float]:
     """Return the shares of the tree's decisions by node, and how many are the policy's, exactly and within one."""
     cells = [(scenario, seed) for scenario in asked.scenarios for seed in asked.seeds]
-    runs = [Run(*cell, asked.policy, asked.make_controller, ByTree(tree), KEPT_ROWS) for cell in cells]
-    rows, meant, done = pooled(run_each(runs, asked.jobs, asked.progress))
+    work = Work(cells, asked.policy, asked.make_controller, ByTree(tree), KEPT_ROWS)
+    (seen,) = run_each([work], asked.jobs, asked.progress)
+    rows, meant, done = pooled(seen)
     near = (abs(meant - done) <= 1) & ((meant == 0) == (done == 0))
     return leaf_shares(tree, rows), float((meant == done).mean()), float(near.mean())
 

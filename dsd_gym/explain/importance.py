@@ -10,8 +10,9 @@ import numpy as np
 from dsd_gym.comparison.cells import MakeController
 from dsd_gym.comparison.compare import Progress
 from dsd_gym.comparison.statistics import Ratio, bootstrap_ratio, log_ratios
+from dsd_gym.explain.acts import ByPolicyMisled, Rows
 from dsd_gym.explain.groups import groups, singles
-from dsd_gym.explain.runs import ByPolicyMisled, Rows, Run, Seen, pooled, run_each
+from dsd_gym.explain.runs import Seen, Work, pooled, run_each
 from dsd_gym.observation import FEATURE_NAMES
 from dsd_gym.scenario import Scenario
 
@@ -46,23 +47,20 @@ def importances(
     """
     keep = max(1, POOL_ROWS // (len(scenarios) * len(seeds)))
     cells = [(scenario, seed) for scenario in scenarios for seed in seeds]
-    own = run_each([Run(*cell, policy, make_controller, keep=keep) for cell in cells], jobs, progress)
+    (own,) = run_each([Work(cells, policy, make_controller, keep=keep)], jobs, progress)
     pool, _, _ = pooled(own)
     asked = [(name, members, True) for name, members in groups().items()]
     asked += [(name, members, False) for name, members in singles().items()]
-    acts = [_misled(members, pool) for _, members, _ in asked]
-    runs = [Run(*cell, policy, make_controller, act) for act in acts for cell in cells]
-    seen = run_each(runs, jobs, progress)
+    works = [Work(cells, policy, make_controller, _misled(members, pool)) for _, members, _ in asked]
+    seen = run_each(works, jobs, progress)
     found = [
-        Importance(*question, *_effect(seen[place * len(cells) : (place + 1) * len(cells)], own, len(seeds)))
-        for place, question in enumerate(asked)
+        Importance(*question, *_effect(runs, own, len(seeds))) for question, runs in zip(asked, seen, strict=True)
     ]
     return sorted(found, key=lambda found: (not found.is_group, -found.latency.estimate))
 
 
 def _misled(names: tuple[str, ...], pool: Rows) -> ByPolicyMisled:
-    columns = pool[:, [FEATURE_NAMES.index(name) for name in names]]
-    return ByPolicyMisled(names, tuple(tuple(row) for row in columns.tolist()))
+    return ByPolicyMisled(names, pool[:, [FEATURE_NAMES.index(name) for name in names]])
 
 
 def _effect(seen: Sequence[Seen], own: Sequence[Seen], seeds: int) -> tuple[float, Ratio]:

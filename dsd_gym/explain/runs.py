@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from random import Random
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,70 +12,36 @@ from numpy.typing import NDArray
 from dsd_gym.comparison.cells import MakeController
 from dsd_gym.comparison.compare import Progress
 from dsd_gym.comparison.parallel import run_all
-from dsd_gym.controller import Controller
+from dsd_gym.controller import Controller, DecidesMany
+from dsd_gym.explain.acts import Act, ByPolicy, Decisions, Rows, Windows
 from dsd_gym.metrics import request_latencies, scored_requests
 from dsd_gym.observation import FEATURE_NAMES, Observation
-from dsd_gym.records import Decision, Round
+from dsd_gym.records import Decision, Records, Round
 from dsd_gym.scenario import Scenario
 from dsd_gym.simulator import simulate
-from dsd_gym.window_tree import WindowTree
+from dsd_gym.vector.support import unsupported
 
-Rows = NDArray[np.float64]
-"""Observations in their own units, (n, features)."""
-Windows = NDArray[np.int64]
+if TYPE_CHECKING:
+    from dsd_gym.vector.fleet import Fleet
 
-Decide = Callable[[Observation, int], Decision]
-Act = Callable[[Controller, int], Decide]
-"""Given the policy and the run's seed, return who acts. Called in worker processes: a plain object."""
+Cells = Sequence[tuple[Scenario, int]]
+"""Deployments, each with the seed of its luck."""
 
-
-@dataclass(frozen=True)
-class ByPolicy:
-    """The policy acts."""
-
-    def __call__(self, policy: Controller, seed: int) -> Decide:
-        return policy.decide
+NO_THRESHOLD = -1.0
+SIDE_BY_SIDE = 16
+"""Runs that are made together; whom a misled decision is taken from depends on it."""
 
 
-@dataclass(frozen=True)
-class ByTree:
-    """A tree acts."""
-
-    tree: WindowTree
-
-    def __call__(self, policy: Controller, seed: int) -> Decide:
-        return lambda observation, stream: Decision(self.tree.choose(observation))
-
-
-@dataclass(frozen=True)
-class ByPolicyMisled:
-    """The policy acts on observations in which some features are those of another decision, drawn anew each time."""
-
-    names: tuple[str, ...]
-    values: tuple[tuple[float, ...], ...]
-    """What `names` were together at other decisions."""
-
-    def __call__(self, policy: Controller, seed: int) -> Decide:
-        names, values, random = self.names, self.values, Random(f"{seed} {self.names}")
-
-        def decide(observation: Observation, stream: int) -> Decision:
-            drawn = values[int(random.random() * len(values))]
-            misled = observation._replace(**dict(zip(names, drawn, strict=True)))  # type: ignore[arg-type]
-            return policy.decide(misled, stream)
-
-        return decide
-
-
-class Run(NamedTuple):
+class Work(NamedTuple):
     """What to run."""
 
-    scenario: Scenario
-    seed: int
+    cells: Cells
     policy: str
+    """A spec whose decisions depend on the observation alone."""
     make_controller: MakeController
     act: Act = ByPolicy()
     keep: int = 0
-    """Observations to bring home, drawn at random of all."""
+    """Observations to bring home of each run, drawn at random of all."""
 
 
 class Seen(NamedTuple):
@@ -94,57 +58,131 @@ class Seen(NamedTuple):
     done: Windows
 
 
-def run_each(runs: Sequence[Run], jobs: int, progress: Progress | None = None) -> list[Seen]:
-    """Return what came of each run, in order; the same whatever the number of processes."""
-    found: dict[int, Seen] = {}
-    for index, seen in run_all(run, runs, jobs):
-        found[index] = seen
+def run_each(works: Sequence[Work], jobs: int, progress: Progress | None = None) -> list[list[Seen]]:
+    """Return what came of the runs of each work, in order; the same whatever the number of processes."""
+    found: list[dict[int, Seen]] = [{} for _ in works]
+    pieces = [(number, *piece) for number, work in enumerate(works) for piece in _pieces(work)]
+    for done, (index, seen) in enumerate(run_all(run, [piece for *_, piece in pieces], jobs), 1):
+        number, places, _ = pieces[index]
+        found[number] |= dict(zip(places, seen, strict=True))
         if progress:
-            progress(len(found), len(runs))
-    return [found[index] for index in range(len(runs))]
+            progress(done, len(pieces))
+    return [[runs[place] for place in range(len(runs))] for runs in found]
 
 
-def run(work: Run) -> Seen:
-    """Simulate one run."""
-    policy = work.make_controller(work.policy, work.scenario.max_window)
-    watched = _Watched(policy, work.act(policy, work.seed))
-    records = simulate(work.scenario, watched, work.seed)
-    scored = bool(scored_requests(records))
-    latency_ms = float(request_latencies(records).normalised_latency_ms.mean()) if scored else math.nan
-    return Seen(latency_ms, len(watched.seen), watched.differing, *_kept(watched, work.keep, work.seed))
+def _pieces(work: Work) -> Iterator[tuple[list[int], Work]]:
+    """Yield work that can be done side by side, and the places of its runs."""
+    known = {id(scenario): unsupported(scenario) is None for scenario, _ in work.cells}
+    alike: dict[tuple[bool, int], list[int]] = {}
+    for place, (scenario, _) in enumerate(work.cells):
+        alike.setdefault((known[id(scenario)], scenario.max_window), []).append(place)
+    for places in alike.values():
+        for first in range(0, len(places), SIDE_BY_SIDE):
+            some = places[first : first + SIDE_BY_SIDE]
+            yield some, work._replace(cells=[work.cells[place] for place in some])
+
+
+def run(work: Work) -> list[Seen]:
+    """Do work of one longest window: in the compiled twin where it knows all the deployments, else one by one."""
+    watched, latencies_ms = _Watched(work), [math.nan] * len(work.cells)
+    for place, records in _simulated(work, watched):
+        if scored_requests(records):
+            latencies_ms[place] = float(request_latencies(records).normalised_latency_ms.mean())
+    return watched.seen(latencies_ms)
+
+
+def _simulated(work: Work, watched: _Watched) -> Iterator[tuple[int, Records]]:
+    if all(unsupported(scenario) is None for scenario in {id(s): s for s, _ in work.cells}.values()):
+        from dsd_gym.vector.running import simulate_with  # numba
+
+        yield from simulate_with(work.cells, lambda fleet: _Together(watched, fleet.count))
+        return
+    for place, (scenario, seed) in enumerate(work.cells):
+        yield place, simulate(scenario, _Alone(watched, place), seed)
 
 
 class _Watched:
-    """A controller that acts as it is told and asks the policy too."""
+    """Acts as it is told, asks the policy too, and remembers."""
 
-    def __init__(self, policy: Controller, decide: Decide) -> None:
-        self.seen: list[tuple[Observation, int, int]] = []
-        self.differing = 0
-        self._policy, self._decide = policy, decide
-        self._is_policy = decide == policy.decide
+    def __init__(self, work: Work) -> None:
+        (longest,) = {scenario.max_window for scenario, _ in work.cells}
+        policy = work.make_controller(work.policy, longest)
+        assert isinstance(policy, DecidesMany)
+        self._policy, self._act = policy, work.act
+        self._seeds, self._keep = [seed for _, seed in work.cells], work.keep
+        self._random = np.random.default_rng(self._seeds)
+        self._decisions = np.zeros(len(work.cells), np.int64)
+        self._differing = self._decisions.copy()
+        self._kept: list[tuple[Windows, Rows, Windows, Windows]] = []
 
-    def begin(self, stream: int, device: int, target: int) -> None:
-        self._policy.begin(stream, device, target)
-
-    def decide(self, observation: Observation, stream: int) -> Decision:
-        meant = self._policy.decide(observation, stream)
-        done = meant if self._is_policy else self._decide(observation, stream)
-        self.differing += done != meant
-        self.seen.append((observation, meant.window, done.window))
+    def decide(self, runs: Windows, seen: Rows) -> Decisions:
+        """Return what is done on observations, each of another of the `runs`."""
+        meant = self._policy.decide_many(seen)
+        done = meant if isinstance(self._act, ByPolicy) else self._act(self._policy, seen, self._random)
+        self._decisions[runs] += 1
+        self._differing[runs] += (meant[0] != done[0]) | (_stops(meant) != _stops(done))
+        if self._keep:
+            self._kept.append((runs, seen.copy(), meant[0], done[0]))
         return done
 
+    def seen(self, latencies_ms: Sequence[float]) -> list[Seen]:
+        """Return what came of the runs, whose latencies are these."""
+        none = np.zeros(0, np.int64), np.zeros((0, len(FEATURE_NAMES))), np.zeros(0, np.int64), np.zeros(0, np.int64)
+        runs, *kept = (np.concatenate(part) for part in zip(none, *self._kept, strict=True))
+        found = []
+        for run, latency_ms in enumerate(latencies_ms):
+            drawn = np.random.default_rng(self._seeds[run]).permutation(np.flatnonzero(runs == run))[: self._keep]
+            counts = int(self._decisions[run]), int(self._differing[run])
+            found.append(Seen(latency_ms, *counts, *(part[drawn] for part in kept)))
+        return found
+
+
+def _stops(decisions: Decisions) -> NDArray[np.float64]:
+    windows, stops = decisions
+    return np.full(len(windows), NO_THRESHOLD) if stops is None else stops
+
+
+class _Together:
+    """Answers for runs of the twin, as `vector.answers.Answers`."""
+
+    def __init__(self, watched: _Watched, count: int) -> None:
+        self._watched, self._begun = watched, 0
+        self._runs = np.zeros(count, np.int64)
+
+    def begin(self, place: int) -> None:
+        """Learn that the next run is put there."""
+        self._runs[place] = self._begun
+        self._begun += 1
+
+    def hear(self, fleet: Fleet) -> None:
+        """Learn nothing from what has happened."""
+
+    def answer(self, fleet: Fleet, asking: Windows, windows: Windows, thresholds: NDArray[np.float64]) -> None:
+        """Decide on the rows that ask."""
+        done = self._watched.decide(self._runs[asking], fleet.seen[asking])
+        windows[asking], thresholds[asking] = done[0], _stops(done)
+
+
+class _Alone(Controller):
+    """Answers for a run of the simulator."""
+
+    def __init__(self, watched: _Watched, run: int) -> None:
+        self._watched, self._run = watched, np.array([run])
+
+    def begin(self, stream: int, device: int, target: int) -> None:
+        """Keep nothing."""
+
+    def decide(self, observation: Observation, stream: int) -> Decision:
+        """Decide on one row."""
+        done = self._watched.decide(self._run, np.array([observation], np.float64))
+        stop = float(_stops(done)[0])
+        return Decision(int(done[0][0]), None if stop == NO_THRESHOLD else stop)
+
     def record(self, round: Round) -> None:
-        self._policy.record(round)
+        """Learn nothing."""
 
     def forget(self, stream: int) -> None:
-        self._policy.forget(stream)
-
-
-def _kept(watched: _Watched, keep: int, seed: int) -> tuple[Rows, Windows, Windows]:
-    drawn = Random(seed).sample(watched.seen, min(keep, len(watched.seen)))
-    rows = np.array([row for row, _, _ in drawn], np.float64).reshape(-1, len(FEATURE_NAMES))
-    meant, done = (np.array([decision[place] for decision in drawn], np.int64) for place in (1, 2))
-    return rows, meant, done
+        """Keep nothing."""
 
 
 def pooled(seen: Iterable[Seen]) -> tuple[Rows, Windows, Windows]:

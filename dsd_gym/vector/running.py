@@ -40,16 +40,18 @@ def simulate_many(cells: Runs, controller: DecidesMany) -> Iterator[tuple[int, R
     Raises:
         ConfigError: a scenario has a mechanism that only the SimPy simulator knows.
     """
-    return _run(cells, Fleet(min(len(cells), WIDTH)), Together(controller))
+    return simulate_with(cells, lambda fleet: Together(controller))
 
 
 def simulate_each(cells: Runs, make_controller: Callable[[], Controller]) -> Iterator[tuple[int, Records]]:
     """Do the same with a fresh controller for each run, which may remember what it was told and asked."""
+    return simulate_with(cells, lambda fleet: EachAlone(fleet.count, make_controller))
+
+
+def simulate_with(cells: Runs, answers_for: Callable[[Fleet], Answers]) -> Iterator[tuple[int, Records]]:
+    """Do the same with whoever answers for a fleet; runs are put in its places, and begin, in the order of `cells`."""
     fleet = Fleet(min(len(cells), WIDTH))
-    return _run(cells, fleet, EachAlone(fleet.count, make_controller))
-
-
-def _run(cells: Runs, fleet: Fleet, answers: Answers) -> Iterator[tuple[int, Records]]:
+    answers = answers_for(fleet)
     scenarios = {id(scenario): scenario for scenario, _ in cells}
     deployments = {key: Deployment(scenario) for key, scenario in scenarios.items()}
     runs: list[int | None] = [None] * fleet.count
