@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from dsd_gym.comparison.cells import Cell, MakeController, run, scenario_digest
+from dsd_gym.comparison.cells import Cell, MakeController, scenario_digest
 from dsd_gym.comparison.compare import Progress
 from dsd_gym.comparison.evaluation import Row
+from dsd_gym.comparison.groups import grouped, run_group
 from dsd_gym.comparison.parallel import run_all
 from dsd_gym.studies.study import Line, Study, not_a_number, points
 
@@ -37,15 +38,18 @@ def sweep(
             keys.append(_key(cell))
             cells[keys[-1]] = cell
         places.append(((panel, x, line), keys))
-    missing = [key for key in cells if key not in done]
+    missing = {id(cell): key for key, cell in cells.items() if key not in done}
+    groups = grouped([cell for key, cell in cells.items() if key not in done], jobs)
     _tell(progress, len(cells) - len(missing), len(cells))
     kept.parent.mkdir(parents=True, exist_ok=True)
     with kept.open("a", encoding="utf-8") as file:
-        for count, (index, row) in enumerate(run_all(run, [cells[key] for key in missing], jobs), 1):
-            done[missing[index]] = _metrics(row)
-            file.write(json.dumps({"cell": missing[index], "metrics": done[missing[index]]}) + "\n")
+        for index, rows in run_all(run_group, groups, jobs):
+            for cell, row in zip(groups[index], rows, strict=True):
+                key = missing.pop(id(cell))
+                done[key] = _metrics(row)
+                file.write(json.dumps({"cell": key, "metrics": done[key]}) + "\n")
             file.flush()
-            _tell(progress, len(cells) - len(missing) + count, len(cells))
+            _tell(progress, len(cells) - len(missing), len(cells))
     return {place: [done[key] for key in keys] for place, keys in places}
 
 
