@@ -16,6 +16,11 @@ from torch.nn.utils import parametrize
 from agents.credit import StreamCredit
 from agents.network import WindowPolicy
 from agents.vec_env import StreamVecEnv
+from policies.kinds import KINDS, PRICED
+
+TAIL = 0.005
+"""Share of decisions at either end of a bounded input that are too few to have taught much."""
+_BOUNDED = [one.knee is None and one.unit != "flag" for one in KINDS[PRICED].features.values()]
 
 
 class StreamPPO(PPO):
@@ -50,7 +55,7 @@ class StreamPPO(PPO):
         return result
 
     def restore_ranges(self, lows: list[float], highs: list[float]) -> None:
-        """Set the range of each scaled input of the policy that has been seen in training."""
+        """Set the range of each scaled input of the policy that training has met, as `PolicyHeader` tells it."""
         self.lows, self.highs = np.array(lows), np.array(highs)
 
     def collect_rollouts(
@@ -99,12 +104,20 @@ class StreamPPO(PPO):
         actions, tokens = seen.action, seen.tokens
         if actions.ndim > 1:  # a window and a stop threshold
             actions = actions[:, 0]
-        inputs = seen.observation[:, : self._inputs]
-        self.lows = np.minimum(self.lows, inputs.min(axis=0))
-        self.highs = np.maximum(self.highs, inputs.max(axis=0))
+        self._extend_ranges(seen.observation[:, : self._inputs])
         edge = actions > 0
         self.logger.record("rollout/relative_ms_per_token", float(seen.cost.sum() / tokens.sum()))
         self.logger.record("rollout/tokens_per_round", float(tokens[edge].mean()) if edge.any() else 0.0)
         self.logger.record("rollout/mean_window", float(actions[edge].mean()) if edge.any() else 0.0)
         self.logger.record("rollout/cloud_share", float(tokens[~edge].sum() / tokens.sum()))
         self.logger.record("rollout/window", torch.from_numpy(actions), exclude=("stdout", "log", "json", "csv"))
+
+    def _extend_ranges(self, inputs: np.ndarray[Any, Any]) -> None:
+        """Take in a rollout's inputs: their extremes, and of bounded ones the mean over rollouts of their quantiles."""
+        bounded = np.flatnonzero(_BOUNDED[: self._inputs])
+        tails = np.quantile(inputs[:, bounded], [TAIL, 1.0 - TAIL], axis=0)
+        share = self.n_steps * self.n_envs / self.num_timesteps
+        if share < 1.0:
+            tails = share * tails + (1.0 - share) * np.array([self.lows, self.highs])[:, bounded]
+        self.lows, self.highs = np.minimum(self.lows, inputs.min(axis=0)), np.maximum(self.highs, inputs.max(axis=0))
+        self.lows[bounded], self.highs[bounded] = tails

@@ -28,7 +28,9 @@ class PolicyHeader:
     activation: str
     """Between layers: `tanh` or `relu` for (priced) logits, `silu` for a regressor, `none` for a tree."""
     feature_ranges: Pairs
-    """{feature: (low, high)} seen in training, in the feature's own unit, not scaled."""
+    """{feature: (low, high)} met in training, in the feature's own unit, not scaled. Of a policy that `train.py` made,
+    bounded features (without a knee, no flags) leave out half a percent at either end: a bound is never far away, but
+    what was that rare taught little."""
     scenario_ranges: dict[str, Any]
     """What the training scenarios were drawn from."""
     training_config: dict[str, Any]

@@ -15,20 +15,24 @@ _SLACK = np.float32(1e-6)
 
 
 FAR = np.float32(0.1)
-"""Scaled units beyond a range from which on a network's answer is no longer trusted: just outside it is smooth."""
+"""Scaled units beyond a range from which on a network's answer is no longer trusted: just outside it is smooth.
+
+For inputs on a logarithmic scale. A bounded one, with no such room, is not trusted anywhere outside.
+"""
 
 
 class SeenRanges:
-    """Compares scaled features with the ranges seen in training, `low` to `high`, scaled too; and counts."""
+    """Compares scaled features with the ranges met in training, `low` to `high`, scaled too; and counts."""
 
-    def __init__(self, low: Array, high: Array, names: tuple[str, ...]) -> None:
+    def __init__(self, low: Array, high: Array, names: tuple[str, ...], margin: Array) -> None:
         self.decisions = 0
         self.out_of_range_decisions = 0
         """Decisions in which at least one feature was outside its range."""
         self.last_far = False
-        """Whether one of the last decision's was outside by more than `FAR`."""
+        """Whether one of the last decision's was outside by more than its `margin`."""
         self._names = names
         self._low, self._high = low - _SLACK, high + _SLACK
+        self._least, self._most = self._low - margin, self._high + margin
         self._inside = np.empty(len(names), np.bool_)
         self._below_high = np.empty(len(names), np.bool_)
         self._outside_counts = np.zeros(len(names), np.int64)
@@ -56,8 +60,8 @@ class SeenRanges:
             self.last_far = bool(self.far(features))
 
     def far(self, features: Array) -> NDArray[np.bool_]:
-        """Return whether a feature of each row is outside by more than `FAR`, (n,); count nothing."""
-        beyond: NDArray[np.bool_] = np.any((features < self._low - FAR) | (features > self._high + FAR), axis=-1)
+        """Return whether a feature of each row is outside by more than its margin, (n,); count nothing."""
+        beyond: NDArray[np.bool_] = np.any((features < self._least) | (features > self._most), axis=-1)
         return beyond
 
 
@@ -68,4 +72,5 @@ def seen_ranges(header: PolicyHeader) -> SeenRanges:
         np.array([scale_feature(header.feature_ranges[name][end], *scales[name]) for name in names], np.float32)
         for end in (0, 1)
     )
-    return SeenRanges(low, high, names)
+    margin = np.array([FAR if knee else 0.0 for _, knee in (scales[name] for name in names)], np.float32)
+    return SeenRanges(low, high, names, margin)

@@ -36,6 +36,19 @@ def test_far_outside_its_ranges_the_rule_decides_and_elsewhere_the_policy() -> N
     assert 30 < far < outside - 10
 
 
+def test_a_bounded_feature_is_trusted_nowhere_outside() -> None:
+    ranges = {**POLICY.header.feature_ranges, "acceptance_estimate": (0.1, 0.9)}
+    learned = Learned(replace(POLICY, header=replace(POLICY.header, feature_ranges=ranges)))
+    runner, rule, far = PolicyRunner(POLICY), Awc(POLICY.header.max_window), 0
+    for row in observations(300).tolist():
+        seen = Observation(*row)
+        outside = not 0.1 <= seen.acceptance_estimate <= 0.9
+        expected = rule.predict(seen) if outside else runner.decide(seen).window
+        assert learned.decide(seen, 0).window == expected
+        far += outside
+    assert learned.runner.seen.out_of_range == {"acceptance_estimate": far} and far > 30
+
+
 def test_many_at_once_are_decided_as_each_alone() -> None:
     learned, rows = Learned(NARROW), observations(300)
     windows, thresholds = learned.decide_many(rows)
