@@ -16,12 +16,12 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from dsd_gym.env import EdgeCloudEnv
 from dsd_gym.family import Family
 from dsd_gym.observation import FEATURES, to_raw
+from dsd_gym.priced_inputs import PRICED_INPUTS, priced_many
 from dsd_gym.scenario import Scenario
 from dsd_gym.vector.env import EdgeCloudVectorEnv
 from dsd_gym.vector.foresight import FORESIGHT
 from dsd_gym.vector.layout import ROUND, STREAM, Records
 from dsd_gym.vector.support import unsupported
-from policies.priced_inputs import PRICED_INPUTS, priced_many
 
 
 class StreamVecEnv(VecEnv):
@@ -45,7 +45,7 @@ class CompiledVecEnv(StreamVecEnv):
     """`EdgeCloudVectorEnv` as a stable-baselines3 VecEnv: fresh arrays, terminal observations, truncation flags.
 
     An observation goes on, after its features, with what windows are expected to cost where it is `priced`
-    (`policies.priced_inputs`); then, with `foresight`, with what a critic may know (`dsd_gym.vector.foresight`) and a
+    (`dsd_gym.priced_inputs`); then, with `foresight`, with what a critic may know (`dsd_gym.vector.foresight`) and a
     last column of zeros, where the learner writes what it alone knows.
     """
 

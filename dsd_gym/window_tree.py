@@ -1,4 +1,4 @@
-"""A small decision tree over observations: yes-or-no questions about features in their own units, down to a window."""
+"""A small decision tree: yes-or-no questions about an observation and what windows are expected to cost by it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dsd_gym.observation import FEATURE_NAMES, FEATURES, Observation
+from dsd_gym.observation import FEATURE_NAMES, Observation
+from dsd_gym.priced_inputs import ASKED, asked, asked_many
 
+NAMES = tuple(ASKED)
 LEAF = -1
 """In place of a feature, and of a child that is not there."""
 
@@ -22,25 +24,32 @@ class WindowTree(NamedTuple):
     """
 
     feature: tuple[int, ...]
-    """Places in `FEATURE_NAMES`."""
+    """Places in `NAMES`."""
     threshold: tuple[float, ...]
     left: tuple[int, ...]
     right: tuple[int, ...]
     window: tuple[int, ...]
 
-    def leaf(self, observation: Observation | Sequence[float]) -> int:
-        """Return the leaf that an observation ends in."""
+    @property
+    def asks_estimates(self) -> bool:
+        """Return whether any question is about more than a feature."""
+        return max(self.feature) >= len(FEATURE_NAMES)
+
+    def choose(self, observation: Observation) -> int:
+        """Return the window for an observation."""
+        row = asked(observation) if self.asks_estimates else observation
         node = 0
         while (feature := self.feature[node]) != LEAF:
-            node = (self.left if observation[feature] <= self.threshold[node] else self.right)[node]
-        return node
+            node = (self.left if row[feature] <= self.threshold[node] else self.right)[node]
+        return self.window[node]
 
-    def choose(self, observation: Observation | Sequence[float]) -> int:
-        """Return the window for an observation."""
-        return self.window[self.leaf(observation)]
+    def choose_many(self, seen: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the windows for rows of features in their own units, (n, features)."""
+        return np.array(self.window, np.int64)[self.leaves_of(seen)]
 
-    def choose_many(self, rows: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the windows for observations in their own units, shape (n, features)."""
+    def leaves_of(self, seen: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the nodes that rows of features end in."""
+        rows = asked_many(seen) if self.asks_estimates else seen
         feature, threshold = np.array(self.feature), np.array(self.threshold)
         left, right = np.array(self.left), np.array(self.right)
         node = np.zeros(len(rows), np.int64)
@@ -48,7 +57,7 @@ class WindowTree(NamedTuple):
             at = node[inner]
             goes_left = rows[inner, feature[at]] <= threshold[at]
             node[inner] = np.where(goes_left, left[at], right[at])
-        return np.array(self.window, np.int64)[node]
+        return node
 
     @property
     def leaves(self) -> int:
@@ -79,14 +88,14 @@ def _lines(tree: WindowTree, shares: Sequence[float] | None, node: int, indent: 
         share = "" if shares is None else f"  ({100.0 * shares[node]:.1f} % of decisions)"
         yield f"{indent}{_answer(tree.window[node])}{share}"
         return
-    name, threshold = FEATURE_NAMES[tree.feature[node]], tree.threshold[node]
+    name, threshold = NAMES[tree.feature[node]], tree.threshold[node]
     for child, holds in ((tree.left[node], True), (tree.right[node], False)):
         yield f"{indent}{_question(name, threshold, holds)}"
         yield from _lines(tree, shares, child, f"{indent}|   ")
 
 
 def _question(name: str, threshold: float, holds: bool) -> str:
-    unit = FEATURES[name].unit
+    unit = ASKED[name].unit
     if unit == "flag":
         return f"{'not ' if holds else ''}{name}"
     return f"{name} {'<=' if holds else '> '} {threshold:.6g}{'' if unit == '1' else f' {unit}'}"

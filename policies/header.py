@@ -11,8 +11,8 @@ from dsd_gym.observation import FEATURE_NAMES, MAX_WINDOW
 from policies.errors import PolicyError
 from policies.kinds import KINDS, LOGITS, PRICED, TREE, Pairs
 
-FORMAT_VERSION = 4
-"""Version 1 had one kind of network, `logits`, and did not name it; 2 had no trees, 3 no priced policies."""
+FORMAT_VERSION = 5
+"""Version 1 had one kind of network, `logits`, and did not name it; 3 had no priced policies, 4 other trees."""
 
 
 def current_scaling() -> Pairs:
@@ -92,8 +92,8 @@ class PolicyHeader:
         )
 
 
-_SINCE = {TREE: 3, PRICED: 4}
-"""The format that brought a kind."""
+_SINCE = {TREE: 5, PRICED: 4}
+"""The format that brought a kind. Trees of formats 3 and 4, which did not ask for costs, can be distilled anew."""
 
 _TYPES: dict[str, type] = {
     "max_window": int,

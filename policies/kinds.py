@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from dsd_gym.observation import FEATURES, Feature
+from dsd_gym.priced_inputs import ASKED
 from policies.errors import PolicyError
-from policies.priced_inputs import PRICED_INPUTS
 from policies.window_inputs import WINDOW_INPUTS
 
 LOGITS, PRICED, REGRESSOR, TREE = "logits", "priced", "regressor", "tree"
@@ -60,10 +60,10 @@ KINDS = {
     LOGITS: Kind("an observation in, a logit for each window out", FEATURES, ("tanh", "relu"), _check_logits),
     PRICED: Kind(
         "an observation and what each window is expected to cost in, a logit for each window out",
-        FEATURES | PRICED_INPUTS,
+        ASKED,
         ("tanh", "relu"),
         _check_logits,
     ),
     REGRESSOR: Kind("DSD's five inputs in, a window out", WINDOW_INPUTS, ("silu",), _check_regressor),
-    TREE: Kind("questions about an observation, a window for each leaf", FEATURES, ("none",), _check_tree),
+    TREE: Kind("questions about an observation and costs by it, a window for each leaf", ASKED, ("none",), _check_tree),
 }

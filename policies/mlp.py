@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsd_gym.observation import Observation, scaled, to_array
+from dsd_gym.priced_inputs import priced, priced_many
 from dsd_gym.records import Decision
 from policies.errors import PolicyError
 from policies.kinds import LOGITS, PRICED
 from policies.policy import Policy
-from policies.priced_inputs import priced, priced_many
 from policies.ranges import seen_ranges
 
 Array = NDArray[np.float32]

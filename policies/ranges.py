@@ -65,9 +65,9 @@ class SeenRanges:
         return beyond
 
 
-def seen_ranges(header: PolicyHeader) -> SeenRanges:
-    """Return the ranges of a policy's inputs, scaled as they are."""
-    names, scales = header.feature_names, header.feature_scaling
+def seen_ranges(header: PolicyHeader, inputs: int | None = None) -> SeenRanges:
+    """Return the ranges of a policy's inputs, or of the first so many, scaled as they are."""
+    names, scales = header.feature_names[:inputs], header.feature_scaling
     low, high = (
         np.array([scale_feature(header.feature_ranges[name][end], *scales[name]) for name in names], np.float32)
         for end in (0, 1)

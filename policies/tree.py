@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsd_gym.observation import FEATURE_NAMES, Observation, scaled, to_array
+from dsd_gym.priced_inputs import ASKED
 from dsd_gym.records import Decision
 from dsd_gym.window_tree import WindowTree
 from policies.errors import PolicyError
-from policies.header import FORMAT_VERSION, current_scaling
-from policies.kinds import TREE
+from policies.header import FORMAT_VERSION
+from policies.kinds import KINDS, TREE
 from policies.policy import Policy
 from policies.ranges import seen_ranges
 
@@ -25,7 +26,7 @@ class TreeRunner:
         if policy.tree is None:
             raise PolicyError(f"a policy of {policy.header.kind} is no tree")
         self.policy = policy
-        self.seen = seen_ranges(policy.header)
+        self.seen = seen_ranges(policy.header, len(FEATURE_NAMES))
         """Counts what training had not seen."""
         self._tree = policy.tree
 
@@ -47,9 +48,9 @@ def tree_policy(policy: Policy, tree: WindowTree, command: str, evaluation: dict
     header = replace(
         policy.header,
         kind=TREE,
-        feature_names=FEATURE_NAMES,
-        feature_scaling=current_scaling(),
-        feature_ranges={name: policy.header.feature_ranges[name] for name in FEATURE_NAMES},
+        feature_names=tuple(ASKED),
+        feature_scaling=KINDS[TREE].scaling(),
+        feature_ranges={name: (0.0, asked.high) for name, asked in ASKED.items()} | policy.header.feature_ranges,
         activation="none",
         stop_thresholds=(),
         command=command,

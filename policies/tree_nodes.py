@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsd_gym.observation import FEATURES
+from dsd_gym.priced_inputs import ASKED
 from dsd_gym.window_tree import LEAF, WindowTree
 from policies.errors import PolicyError
 
 TENSOR_TYPES = {"feature": "I32", "threshold": "F64", "left": "I32", "right": "I32", "window": "I32"}
 """Each of shape (nodes,), named `tree.feature` and so on."""
-_HIGH = tuple(feature.high for feature in FEATURES.values())
+_HIGH = tuple(feature.high for feature in ASKED.values())
 """Thresholds are below: so it is the same whether values are clipped to their bounds, as a network's are, or not."""
 MAX_NODES = 2047
 MAX_DEPTH = 64

@@ -33,7 +33,7 @@ def test_prints_where_a_policy_came_from(policy_file: Path) -> None:
     for text in (
         str(policy_file),
         f"{policy_file.stat().st_size:,} bytes",
-        "dsd-gym 0.1.0, format 4",
+        "dsd-gym 0.1.0, format 5",
         "python train.py configs/train/small.yaml",
         "0123abcd",
         "tanh, 6,669 parameters",

@@ -14,6 +14,7 @@ from test_vector_rules import observations
 
 from agents.learned import Learned
 from dsd_gym.observation import FEATURES, Observation, scale_feature
+from dsd_gym.priced_inputs import PRICED_INPUTS, WINDOWS, priced, priced_many
 from dsd_gym.pricing import cloud_ms_per_token, round_ms_per_token
 from dsd_gym.window_tree import LEAF, WindowTree
 from policies import (
@@ -28,7 +29,6 @@ from policies import (
     tree_policy,
 )
 from policies.kinds import KINDS
-from policies.priced_inputs import PRICED_INPUTS, WINDOWS, priced, priced_many
 
 BUSY = observed(batch_size=6, marginal_ms_per_token=0.4, rtt_deviation_ms=3.0)
 ALL = FEATURES | PRICED_INPUTS
@@ -108,7 +108,8 @@ def test_a_shipped_policy_sees_what_it_was_trained_on() -> None:
     assert seen["cloud_over_edge"] == pytest.approx(0.5 + 0.5 * log(32.0 / five), abs=1e-6)
 
 
-def test_a_tree_in_its_place_sees_the_observation_alone() -> None:
+def test_a_tree_in_its_place_may_ask_for_the_same() -> None:
     tree = tree_policy(make_priced(4), WindowTree((LEAF,), (0.0,), (LEAF,), (LEAF,), (3,)), "evaluate.py", {})
-    assert tree.header.feature_names == tuple(FEATURES)
+    assert tree.header.feature_names == tuple(ALL)
+    assert tree.header.feature_ranges == make_priced(4).header.feature_ranges
     assert TreeRunner(tree).decide(BUSY).window == 3

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from sklearn.tree import DecisionTreeClassifier
 from test_inspect import inspect
-from test_policies import USUAL, make_header, make_policy, refusal
+from test_policies import USUAL, make_header, make_layers, make_policy, refusal
+from test_vector_rules import observations
 
 from agents import make_controller
-from dsd_gym.observation import FEATURE_NAMES, FEATURES
+from dsd_gym.observation import FEATURE_NAMES, FEATURES, Observation
+from dsd_gym.priced_inputs import ASKED, asked, asked_many
 from dsd_gym.records import Decision
 from dsd_gym.window_tree import LEAF, WindowTree, as_lines
 from policies import (
@@ -35,7 +37,7 @@ from policies.tree_nodes import MAX_DEPTH, MAX_NODES
 
 RTT, LAST = FEATURE_NAMES.index("last_rtt_ms"), FEATURE_NAMES.index("last_window")
 NEAR_OR_FAR = WindowTree((RTT, LEAF, LEAF), (40.0, 0.0, 0.0), (1, LEAF, LEAF), (2, LEAF, LEAF), (0, 6, 0))
-COUNT, NODE = len(FEATURES), WindowTree._fields
+COUNT, NODE = len(ASKED), WindowTree._fields
 HIGH = np.array([feature.high for feature in FEATURES.values()])
 
 
@@ -114,6 +116,22 @@ def test_decides_as_scikit_learn_predicts(leaves: int) -> None:
         assert [runner.decide(observation).window for observation in observations] == predicted.tolist()
 
 
+def test_questions_about_estimates_are_answered_alike_for_one_and_for_many() -> None:
+    names = list(ASKED)
+    rows = observations(400)
+    estimates = asked_many(rows)
+    assert [asked(Observation(*row)) for row in rows.tolist()] == estimates.tolist()
+    for name in ("best_ms_per_token", "best_window", "cloud_over_edge_dear", "excess_8"):
+        place = names.index(name)
+        threshold = float(np.median(estimates[:, place]))
+        tree = NEAR_OR_FAR._replace(feature=(place, LEAF, LEAF), threshold=(threshold, 0.0, 0.0))
+        runner = TreeRunner(make_tree(tree))
+        expected = np.where(estimates[:, place] <= threshold, 6, 0).tolist()
+        assert set(expected) == {0, 6}
+        assert tree.choose_many(rows).tolist() == expected
+        assert [runner.decide(Observation(*row)).window for row in rows.tolist()] == expected
+
+
 @given(st.floats(-1e9, 1e9))
 def test_values_beyond_a_bound_count_as_the_bound(rtt_ms: float) -> None:
     high = FEATURES["last_rtt_ms"].high
@@ -162,9 +180,10 @@ def test_a_wrong_tree_is_refused(tmp_path: Path, tensors: dict[str, Any], says: 
     ("header", "says"),
     [
         ({"activation": "tanh"}, "unknown activation 'tanh': known are none"),
-        ({"kind": "logits", "activation": "tanh"}, "unknown tensor tree.feature"),
+        (asdict(make_policy(8).header), "unknown tensor tree.feature"),
+        ({"kind": "logits", "activation": "tanh"}, "feature names differ from this version's: unknown here: best_ms"),
         ({"stop_thresholds": [0.5]}, "a tree chooses no stop threshold"),
-        ({"format_version": 2}, "unknown kind 'tree' of format 2"),
+        ({"format_version": 4}, "unknown kind 'tree' of format 4"),
         ({"max_window": 5}, "node 1 has window 6, not one of 0 to 5"),
     ],
 )
@@ -217,7 +236,7 @@ def test_each_runner_takes_its_own_kind() -> None:
 def test_a_policy_has_a_tree_or_layers_never_both() -> None:
     network = make_policy(8)
     with pytest.raises(PolicyError, match="a tree has no layers"):
-        Policy(make_tree().header, network.layers, NEAR_OR_FAR)
+        Policy(make_tree().header, make_layers(len(ASKED), 13), NEAR_OR_FAR)
     with pytest.raises(PolicyError, match="a policy of logits has no tree"):
         Policy(make_header(), network.layers, NEAR_OR_FAR)
     with pytest.raises(PolicyError, match="it has no tree"):
@@ -227,8 +246,11 @@ def test_a_policy_has_a_tree_or_layers_never_both() -> None:
 def test_a_tree_has_the_header_of_the_policy_that_it_stands_for() -> None:
     network = make_policy(8, stop_thresholds=(), seed=11)
     header = tree_policy(network, NEAR_OR_FAR, "made so", {"latency": 1.02}).header
-    same = replace(header, kind=network.header.kind, activation="tanh", command=network.header.command)
-    assert replace(same, evaluation=network.header.evaluation) == network.header
+    same = {"activation": "tanh", "evaluation": network.header.evaluation, "command": network.header.command}
+    inputs = {name: getattr(network.header, name) for name in ("kind", "feature_names", "feature_scaling")}
+    seen = {name: header.feature_ranges[name] for name in FEATURE_NAMES}
+    assert seen == network.header.feature_ranges
+    assert replace(header, **same, **inputs, feature_ranges=seen) == network.header
     assert (header.command, header.evaluation) == ("made so", {"latency": 1.02})
 
 

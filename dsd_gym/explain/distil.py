@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dsd_gym.comparison.cells import MakeController
 from dsd_gym.comparison.compare import Progress
@@ -16,7 +15,7 @@ from dsd_gym.config import ConfigError
 from dsd_gym.explain.acts import ByTree, Rows, Windows
 from dsd_gym.explain.runs import Cells, Seen, Work, pooled, run_each
 from dsd_gym.family import Family, load_scenario_or_family
-from dsd_gym.observation import FEATURES
+from dsd_gym.priced_inputs import ASKED, asked_many
 from dsd_gym.scenario import Scenario
 from dsd_gym.scenario_files import SCENARIO_FOLDER, load_scenarios
 from dsd_gym.window_tree import LEAF, WindowTree
@@ -116,7 +115,7 @@ def fit(rows: Rows, windows: Windows, leaves: int) -> WindowTree:
     indicators[:, 0] *= CLOUD_WEIGHT**0.5
     least = max(1, int(LEAST_SHARE * len(rows)))
     model = DecisionTreeRegressor(max_leaf_nodes=leaves, min_samples_leaf=least, random_state=0)
-    clipped = np.clip(rows, 0.0, _HIGH).astype(np.float32)
+    clipped = np.clip(asked_many(rows), 0.0, _HIGH).astype(np.float32)
     held = model.fit(clipped, indicators).apply(clipped)
     answers = {int(leaf): central_window(windows[held == leaf]) for leaf in np.unique(held)}
     return as_window_tree(model.tree_, answers)
@@ -152,7 +151,7 @@ def as_window_tree(fitted: Any, answers: dict[int, int]) -> WindowTree:
     return WindowTree(*(tuple(column) for column in zip(*nodes, strict=True)))
 
 
-_HIGH = tuple(feature.high for feature in FEATURES.values())
+_HIGH = tuple(feature.high for feature in ASKED.values())
 
 
 def _rounded(threshold: float, feature: int) -> float:
@@ -161,9 +160,7 @@ def _rounded(threshold: float, feature: int) -> float:
     return rounded if rounded < _HIGH[feature] else threshold
 
 
-def leaf_shares(tree: WindowTree, rows: NDArray[np.float64]) -> list[float]:
+def leaf_shares(tree: WindowTree, rows: Rows) -> list[float]:
     """Return the share of `rows` that ends in each node, 0 for those that are no leaves."""
-    counts = np.zeros(len(tree.feature))
-    for row in rows.tolist():
-        counts[tree.leaf(row)] += 1.0
+    counts = np.bincount(tree.leaves_of(rows), minlength=len(tree.feature))
     return (counts / max(1, len(rows))).tolist()  # type: ignore[no-any-return]

@@ -14,7 +14,9 @@ from dsd_gym.explain.explanation import Explanation
 from dsd_gym.explain.pictures import draw
 from dsd_gym.explain.summary import change, summary
 from dsd_gym.files import write_atomically
-from dsd_gym.window_tree import as_lines
+from dsd_gym.observation import FEATURES
+from dsd_gym.priced_inputs import ASKED
+from dsd_gym.window_tree import NAMES, as_lines
 
 BY_HAND = ("<!-- by hand -->", "<!-- end -->")
 """What stands between these in an earlier page is kept."""
@@ -46,7 +48,7 @@ def page(found: Explanation, pictures: Mapping[str, str], by_hand: str = "") -> 
         f"## The window over round trip, acceptance and load{shown['window_map']}",
         _crossovers(found),
         f"## What it heeds\n\n{_importance_words(found)}{shown['importance']}\n\n{_importance_table(found)}",
-        f"## A tree that does nearly the same\n\n{_tree_words(found)}\n\n```\n{_tree(found)}\n```",
+        f"## A tree that does nearly the same\n\n{_tree_words(found)}\n\n```\n{_tree(found)}\n```{_estimates(found)}",
         f"## What the tree costs\n\n{markdown_table(found.evaluation)}",
     ]
     return "\n\n".join(parts).rstrip() + "\n"
@@ -133,6 +135,13 @@ def _tree_words(found: Explanation) -> str:
 
 def _tree(found: Explanation) -> str:
     return "\n".join(as_lines(found.tree, found.shares))
+
+
+def _estimates(found: Explanation) -> str:
+    """Return what the tree asks about that is no feature, explained; nothing if there is none."""
+    places = sorted({place for place in found.tree.feature if place >= len(FEATURES)})
+    told = "\n".join(f"* `{NAMES[place]}`: {ASKED[NAMES[place]].meaning}" for place in places)
+    return f"\n\nBy the analytic estimate (`dsd_gym/pricing.py`):\n\n{told}" if told else ""
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
