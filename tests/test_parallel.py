@@ -83,6 +83,7 @@ def test_a_comparison_on_a_cluster_equals_one_over_processes_to_the_last_digit(c
     from dsd_gym.comparison.compare import compare
     from dsd_gym.scenario_files import load_scenario
 
-    scenario = load_scenario("held_out/lan_lab", {"warm_up_ms": 500.0, "horizon_ms": 2500.0})
+    simulated = {"targets.0.order": "priority"}  # by SimPy: compiling there is test_ray_rollouts'
+    scenario = load_scenario("held_out/lan_lab", {"warm_up_ms": 500.0, "horizon_ms": 2500.0, **simulated})
     arguments = [scenario], ["static:2", "awc", "policies/edge_cloud.safetensors"], range(2), make_controller
     assert compare(*arguments, ray_address=cluster).rows == compare(*arguments, jobs=2).rows

@@ -106,11 +106,15 @@ def test_http_answers_and_ends_in_order_on_sigterm(target: str) -> None:
         (("local", "--http", "nowhere"), r"nowhere: expected HOST:PORT"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(arguments: tuple[str, ...], told: str) -> None:
-    done = output_of(*arguments)
-    assert done.returncode == 2, done.stderr
-    assert re.fullmatch(rf"error: .*{told}.*\n", done.stderr), done.stderr
-    assert not done.stdout
+def test_a_mistake_is_one_line_and_exit_code_2(
+    arguments: tuple[str, ...], told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        serve.main(arguments)
+    printed = capfd.readouterr()
+    assert left.value.code == 2, printed.err
+    assert re.fullmatch(rf"error: .*{told}.*\n", printed.err), printed.err
+    assert not printed.out
 
 
 def test_a_target_that_does_not_answer_is_one_line_and_exit_code_1() -> None:
