@@ -66,6 +66,14 @@ def test_a_sweep_gives_the_same_again_without_simulating(tmp_path: Path) -> None
     assert told == [(8, 8)]
 
 
+def test_points_that_only_the_simulator_knows_are_run_beside_others(tmp_path: Path) -> None:
+    ordered = {"name": "ordered", "set": {"targets.0.order": "priority"}}  # all are equal
+    study = tiny(variants=[{"name": "plain"}, ordered], controllers=["static:4"])
+    found = sweep(study, make_controller, tmp_path / "cells.jsonl", jobs=1)
+    told = {name: [found[place] for place in found if place[2].name == name] for name in ("plain", "ordered")}
+    assert len(told["plain"]) == 2 and told["plain"] == told["ordered"]
+
+
 def test_a_sweep_goes_on_after_a_line_that_was_cut_off(tmp_path: Path) -> None:
     kept = tmp_path / "cells.jsonl"
     first = sweep(tiny(), make_controller, kept, jobs=1)

@@ -52,7 +52,7 @@ class _Compiled:
 
     def __init__(self) -> None:
         self._installed = find_spec("numba") is not None
-        self._scenarios: dict[str, bool] = {}
+        self._scenarios: dict[int, bool] = {}  # by identity: a study's points share a name
         self._controllers: dict[tuple[str, int], bool] = {}
 
     def knows(self, cell: Cell) -> bool:
@@ -60,11 +60,11 @@ class _Compiled:
         if not self._installed:
             return False
         scenario, asked = cell.scenario, (cell.controller, cell.scenario.max_window)
-        if scenario.name not in self._scenarios:
-            self._scenarios[scenario.name] = unsupported(scenario) is None
+        if id(scenario) not in self._scenarios:
+            self._scenarios[id(scenario)] = unsupported(scenario) is None
         if asked not in self._controllers:
             self._controllers[asked] = not isinstance(cell.make_controller(*asked), Privileged)
-        return self._scenarios[scenario.name] and self._controllers[asked]
+        return self._scenarios[id(scenario)] and self._controllers[asked]
 
 
 def _decides_many(cell: Cell) -> bool:
