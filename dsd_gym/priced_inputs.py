@@ -21,12 +21,13 @@ PRICES = (1.0, 3.0)
 """Of the delay put on others: what training charges (`agents.train_config.Credit`), and more than that."""
 MOST_MS, KNEE_MS = 4000.0, 1.0
 
+_RATIO = "1/2 + 1/2 ln(cost of cloud decoding / cost of the best window)"
 _ESTIMATES = {
     "best_ms_per_token": Feature("ms", MOST_MS, KNEE_MS, "expected cost of the best window, at price 1"),
-    "best_window": Feature("tokens", WINDOWS[-1], None, "that window"),
-    "cloud_over_edge": Feature("1", 1.0, None, "1/2 + 1/2 ln(cost of cloud decoding / cost of that window)"),
-    "best_window_dear": Feature("tokens", WINDOWS[-1], None, "the best window at price 3"),
-    "cloud_over_edge_dear": Feature("1", 1.0, None, "the same of cloud decoding and that window, at price 3"),
+    "best_window": Feature("tokens", WINDOWS[-1], None, "the best window, at price 1"),
+    "cloud_over_edge": Feature("1", 1.0, None, f"{_RATIO}, at price 1"),
+    "best_window_dear": Feature("tokens", WINDOWS[-1], None, "the best window, at price 3"),
+    "cloud_over_edge_dear": Feature("1", 1.0, None, f"{_RATIO}, at price 3"),
 }
 _FIRST = len(_ESTIMATES)
 PRICED_INPUTS = _ESTIMATES | {
