@@ -1,7 +1,7 @@
 """Behaviour cloning of a rule: learning begins with sense, and a choice that pays late is not given up.
 
-From scratch, a policy that cannot yet stay in cloud mode finds it costly to enter, stops trying, and does not come back
-to it when it could stay (see docs/training.md).
+A policy that cannot yet stay in cloud mode finds it costly to enter, may stop trying, and then does not come back to it
+when it could stay: from scratch the worst deployments come out worse, the mean does not (docs/training.md).
 """
 
 from __future__ import annotations
