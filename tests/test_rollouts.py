@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.checkpoint import decisions_done, unfinished
 from agents.gathered import GatheringPPO
+from agents.ppo import TAIL
 from agents.rollouts import Rollout, Weights
 from agents.shares import Share, shares
 from agents.training import learn, make_learner
@@ -79,9 +80,11 @@ def test_the_learner_learns_from_the_decisions_of_all(tmp_path: Path, two: Proce
     seen = np.concatenate([rollout.slots.observation for rollout in expected])
     np.testing.assert_array_equal(buffer.learned().observation, seen)
     assert sum(len(batch.actions) for batch in buffer.get(64)) >= len(seen) - 1
-    inputs = seen[:, : len(model.lows)]
-    assert len(model.lows) == len(KINDS[PRICED].features)
-    assert (model.lows == inputs.min(axis=0)).all() and (model.highs == inputs.max(axis=0)).all()
+    features = list(KINDS[PRICED].features.values())
+    assert len(model.lows) == len(features)
+    tails = [TAIL if one.knee is None and one.unit != "flag" else 0.0 for one in features]
+    for inputs, tail, low, high in zip(seen.T, tails, model.lows, model.highs, strict=False):  # the critic sees more
+        assert (low, high) == pytest.approx(np.quantile(inputs, [tail, 1.0 - tail]), abs=1e-6)
 
 
 class Killer(BaseCallback):

@@ -54,6 +54,12 @@ def target() -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="module")
+def wanted() -> str:
+    """Return the target's own text."""
+    return output_of("local", "--prompt", PROMPT, "--max-tokens", str(TOKENS), "--controller", "static:0").stdout
+
+
 def test_local_needs_nothing_but_a_prompt() -> None:
     done = output_of("local", "--prompt", PROMPT, "--max-tokens", str(TOKENS))
     assert done.returncode == 0, done.stderr
@@ -64,9 +70,10 @@ def test_local_needs_nothing_but_a_prompt() -> None:
 
 
 @pytest.mark.parametrize("controller", ["static:0", "static:5", "heuristic", "leviathan", "awc", str(serve.POLICY)])
-def test_every_controller_gives_the_targets_own_text_over_grpc(target: str, controller: str, tmp_path: Path) -> None:
+def test_every_controller_gives_the_targets_own_text_over_grpc(
+    target: str, wanted: str, controller: str, tmp_path: Path
+) -> None:
     arguments = ("--prompt", PROMPT, "--max-tokens", str(TOKENS))
-    wanted = output_of("local", *arguments, "--controller", "static:0").stdout
     log = tmp_path / "session.jsonl"
     done = output_of("edge", "--target", target, *arguments, "--controller", controller, "--log", str(log))
     assert done.returncode == 0, done.stderr
@@ -78,15 +85,13 @@ def test_every_controller_gives_the_targets_own_text_over_grpc(target: str, cont
         assert {round.window for round in records.rounds} == {int(controller[-1])}
 
 
-def test_http_answers_and_ends_in_order_on_sigterm(target: str) -> None:
+def test_http_answers_and_ends_in_order_on_sigterm(target: str, wanted: str) -> None:
     with running("edge", "--target", target, "--http", "127.0.0.1:0") as (process, address):
         body = json.dumps({"prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0}).encode()
         request = urllib.request.Request(f"{address}/completions", body, {"content-type": "application/json"})
         with urllib.request.urlopen(request, timeout=60) as response:
             answer = json.load(response)
-        assert PROMPT + answer["choices"][0]["text"] + "\n" == output_of(
-            "local", "--prompt", PROMPT, "--max-tokens", str(TOKENS)
-        ).stdout
+        assert PROMPT + answer["choices"][0]["text"] + "\n" == wanted
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
 

@@ -20,6 +20,7 @@ from dsd_gym.comparison import ray_workers
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["decisions=4_000_000", "checkpoint_every=100", "ppo.n_envs=4", "ppo.rollout_steps=32", "ppo.minibatch=32"]
+TINY += ["imitation=0"]
 COMMAND = [sys.executable, str(ROOT / "train.py"), "scenario=train/single", "name=tiny", *TINY, "--workers", "2"]
 
 
