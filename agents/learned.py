@@ -9,12 +9,11 @@ from agents.awc import CLOUD_MARGIN, PRICE
 from agents.awc_mlp import AwcMlp
 from agents.base import Controller
 from agents.rows import windows_of
+from dsd_gym.controller import NO_THRESHOLD
 from dsd_gym.observation import Observation
 from dsd_gym.pricing import best_window
 from dsd_gym.records import Decision
 from policies import REGRESSOR, TREE, Policy, PolicyRunner, TreeRunner
-
-NO_THRESHOLD = -1.0
 
 
 class Learned(Controller):

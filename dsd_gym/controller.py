@@ -27,6 +27,10 @@ class Controller(Protocol):
         """Drop what is kept for a stream that ended."""
 
 
+NO_THRESHOLD = -1.0
+"""Among many stop thresholds: drafting does not stop early."""
+
+
 @runtime_checkable
 class DecidesMany(Protocol):
     """A controller whose decisions depend on the observation alone, and that can take many at once."""

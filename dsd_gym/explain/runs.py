@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dsd_gym.comparison.cells import MakeController
 from dsd_gym.comparison.compare import Progress
 from dsd_gym.comparison.parallel import run_all
-from dsd_gym.controller import Controller, DecidesMany
+from dsd_gym.controller import NO_THRESHOLD, Controller, DecidesMany
 from dsd_gym.explain.acts import Act, ByPolicy, Decisions, Rows, Windows
 from dsd_gym.metrics import request_latencies, scored_requests
 from dsd_gym.observation import FEATURE_NAMES, Observation
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 Cells = Sequence[tuple[Scenario, int]]
 """Deployments, each with the seed of its luck."""
 
-NO_THRESHOLD = -1.0
 SIDE_BY_SIDE = 16
 """Runs that are made together; whom a misled decision is taken from depends on it."""
 
@@ -122,7 +121,7 @@ class _Watched:
         self._decisions[runs] += 1
         self._differing[runs] += (meant[0] != done[0]) | (_stops(meant) != _stops(done))
         if self._keep:
-            self._kept.append((runs, seen.copy(), meant[0], done[0]))
+            self._kept.append((runs, seen, meant[0], done[0]))
         return done
 
     def seen(self, latencies_ms: Sequence[float]) -> list[Seen]:

@@ -39,7 +39,7 @@ def sweep(
             cells[keys[-1]] = cell
         places.append(((panel, x, line), keys))
     missing = {id(cell): key for key, cell in cells.items() if key not in done}
-    groups = grouped([cell for key, cell in cells.items() if key not in done], jobs)
+    groups = grouped([cell for cell in cells.values() if id(cell) in missing], jobs)
     _tell(progress, len(cells) - len(missing), len(cells))
     kept.parent.mkdir(parents=True, exist_ok=True)
     with kept.open("a", encoding="utf-8") as file:

@@ -8,14 +8,13 @@ from typing import Protocol, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from dsd_gym.controller import Controller, DecidesMany, PredictsMany
+from dsd_gym.controller import NO_THRESHOLD, Controller, DecidesMany, PredictsMany
 from dsd_gym.observation import Observation
 from dsd_gym.rounds import as_rounds
 from dsd_gym.vector.fleet import Fleet
 from dsd_gym.vector.layout import FloatArray
 
 Windows = NDArray[np.int64]
-NO_THRESHOLD = -1.0
 _KINDS: list[Callable[[float], float]] = list(get_type_hints(Observation).values())
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from dsd_gym.controller import Controller, DecidesMany
+from dsd_gym.controller import NO_THRESHOLD, Controller, DecidesMany
 from dsd_gym.records import Records, RequestRecord, Status, TargetRecord
 from dsd_gym.reference import class_records
 from dsd_gym.rounds import RoundArray, RoundTable
 from dsd_gym.scenario import Scenario
-from dsd_gym.vector.answers import NO_THRESHOLD, Answers, EachAlone, Together
+from dsd_gym.vector.answers import Answers, EachAlone, Together
 from dsd_gym.vector.fleet import Fleet
 from dsd_gym.vector.kept import KeptRounds
 from dsd_gym.vector.layout import FINISHED, LIVE, REJECTED, UNBORN
