@@ -71,11 +71,11 @@ def _rate(work: Callable[[], int], seconds: float) -> float:
 
 
 def whole_runs(scenario: Scenario) -> Callable[[], int]:
-    """Return what lets all deployments begin, runs as many to their end as there are, and returns the decisions."""
+    """Return what steps on until as many runs have ended as there are deployments, and returns the decisions."""
     env, actions = EdgeCloudVectorEnv(DEPLOYMENTS, scenario), np.full(DEPLOYMENTS, WINDOW)
+    env.reset(seed=0)
 
     def runs() -> int:
-        env.reset(seed=0)
         steps = ended = 0
         while ended < DEPLOYMENTS:
             _, _, terminated, truncated, _ = env.step(actions)

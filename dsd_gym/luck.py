@@ -43,6 +43,12 @@ _STEP = 0x9E3779B97F4A7C15
 _FIRST_FACTOR = 0xBF58476D1CE4E5B9
 _SECOND_FACTOR = 0x94D049BB133111EB
 
+_ROOT_OF_HALF = int(np.float64(math.sqrt(0.5)).view(np.int64))
+_LOG_2 = math.log(2.0)
+_TERMS = 11
+_ARTANH = tuple(2.0 / (2 * k + 1) for k in range(_TERMS))
+_SINE = tuple(-((-1.0) ** k) * (math.pi / 2) ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(_TERMS))
+
 
 @overload
 def uniform(seed: int, kind: int, entity: int, index: int) -> float: ...
@@ -103,13 +109,39 @@ def exponential(mean: float, number: float) -> float:
 def normals(seed: int, kind: int, entity: int, start: int, stop: int) -> FloatArray:
     """Return standard normal numbers `start` to `stop - 1`; number i is made of the uniforms 2i and 2i + 1.
 
-    They equal `normal` of those uniforms up to rounding: numpy's logarithm and cosine differ from the C
-    library's in the last bits.
+    They equal `normal` of those uniforms up to rounding.
     """
-    return normals_of(uniforms(seed, kind, entity, 2 * start, 2 * stop))
-
-
-def normals_of(pairs: FloatArray) -> FloatArray:
-    """Return half as many standard normal numbers as uniform ones are given, each made of two neighbours."""
-    result: FloatArray = np.sqrt(-2.0 * np.log(pairs[0::2])) * np.cos(2.0 * np.pi * pairs[1::2])
+    pairs = uniforms(seed, kind, entity, 2 * start, 2 * stop)
+    bits = pairs[0::2].view(np.int64)
+    exponents = binary_exponent(bits)
+    result: FloatArray = box_muller(exponents, mantissa_bits(bits, exponents).view(np.float64), pairs[1::2])
     return result
+
+
+def binary_exponent(bits: Any) -> Any:
+    """Return the e for which a positive number of these bits is m 2^e, with m from sqrt(1/2) to sqrt(2)."""
+    return (bits - _ROOT_OF_HALF) >> 52
+
+
+def mantissa_bits(bits: Any, exponent: Any) -> Any:
+    """Return the bits of that m."""
+    return bits - (exponent << 52)
+
+
+def box_muller(exponent: Any, mantissa: Any, turn: Any) -> Any:
+    """Return standard normal numbers made of two uniform ones: `mantissa 2^exponent` and `turn`.
+
+    Additions, multiplications, divisions and roots alone, which all machines round alike: arrays under numpy and
+    single numbers under numba give equal bits, and numba does many at a time. The logarithm is that of 2^exponent and
+    2 artanh((m - 1) / (m + 1)), the cosine of 2 pi u the sine of pi/2 (4 |u - 1/2| - 1), each by as much of its series
+    as a float64 can hold.
+    """
+    r, h = (mantissa - 1.0) / (mantissa + 1.0), 1.0 - 4.0 * abs(turn - 0.5)
+    x, y, a, s = r * r, h * h, _ARTANH, _SINE
+    logarithm = a[8] + x * (a[9] + x * a[10])
+    sine = s[8] + y * (s[9] + y * s[10])
+    logarithm = a[4] + x * (a[5] + x * (a[6] + x * (a[7] + x * logarithm)))
+    sine = s[4] + y * (s[5] + y * (s[6] + y * (s[7] + y * sine)))
+    logarithm = a[0] + x * (a[1] + x * (a[2] + x * (a[3] + x * logarithm)))
+    sine = s[0] + y * (s[1] + y * (s[2] + y * (s[3] + y * sine)))
+    return np.sqrt(-2.0 * (exponent * _LOG_2 + r * logarithm)) * (h * sine)

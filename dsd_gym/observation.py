@@ -90,12 +90,13 @@ FEATURES: dict[str, Feature] = {
 FEATURE_NAMES = Observation._fields
 assert tuple(FEATURES) == FEATURE_NAMES
 
-_FIRST_LOG = next(i for i, feature in enumerate(FEATURES.values()) if feature.knee is not None)
-_HIGH = np.array([feature.high for feature in FEATURES.values()])
-_LINEAR_SCALE = 1.0 / _HIGH[:_FIRST_LOG]
+FIRST_LOG = next(i for i, feature in enumerate(FEATURES.values()) if feature.knee is not None)
+"""The column of the first logarithmic feature."""
+HIGH = np.array([feature.high for feature in FEATURES.values()])
 _KNEE_SCALE = np.array([1.0 / feature.knee for feature in FEATURES.values() if feature.knee])
-_SCALE = np.concatenate([_LINEAR_SCALE, _KNEE_SCALE])
-_LOG_SCALE = 1.0 / np.log1p(_HIGH[_FIRST_LOG:] * _KNEE_SCALE)
+SCALE = np.concatenate([1.0 / HIGH[:FIRST_LOG], _KNEE_SCALE])
+LOG_SCALE = 1.0 / np.log1p(HIGH[FIRST_LOG:] * _KNEE_SCALE)
+"""Logarithmic features are `log(1 + SCALE x) LOG_SCALE`, linear ones `SCALE x`, x being clipped to [0, HIGH]."""
 
 
 def scale_feature(value: float, high: float, knee: float) -> float:
@@ -124,11 +125,11 @@ def scaled(values: NDArray[np.float64]) -> NDArray[np.float32]:
     np.minimum(values, high, out=values)
     np.maximum(values, 0.0, out=values)
     values *= scale
-    logs = values[..., _FIRST_LOG:] + 1.0
+    logs = values[..., FIRST_LOG:] + 1.0
     np.log(logs, out=logs)  # numpy has this one for whole vectors; log1p would tell apart what float32 does not
     logs *= log_scale
     result = values.astype(np.float32)
-    result[..., _FIRST_LOG:] = logs
+    result[..., FIRST_LOG:] = logs
     return result
 
 
@@ -136,15 +137,15 @@ def scaled(values: NDArray[np.float64]) -> NDArray[np.float32]:
 def _scales(shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return bounds, scales and logarithms' scales in full: numpy takes longer to repeat a short row."""
     rows = shape[:-1]
-    high, scale, log_scale = (np.tile(row, (*rows, 1)) for row in (_HIGH, _SCALE, _LOG_SCALE))
+    high, scale, log_scale = (np.tile(row, (*rows, 1)) for row in (HIGH, SCALE, LOG_SCALE))
     return high.reshape(shape), scale.reshape(shape), log_scale.reshape(*rows, -1)
 
 
 def to_raw(scaled: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return features in their own units from scaled ones, shape (..., len(FEATURES)): the inverse of `to_array`."""
     raw = scaled.astype(np.float64)
-    raw[..., :_FIRST_LOG] /= _LINEAR_SCALE
-    raw[..., _FIRST_LOG:] = np.expm1(raw[..., _FIRST_LOG:] / _LOG_SCALE) / _KNEE_SCALE
+    raw[..., :FIRST_LOG] /= SCALE[:FIRST_LOG]
+    raw[..., FIRST_LOG:] = np.expm1(raw[..., FIRST_LOG:] / LOG_SCALE) / _KNEE_SCALE
     return raw
 
 

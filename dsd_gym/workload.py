@@ -104,4 +104,4 @@ class Population:
             index += 1
 
     def _normal(self, kind: int, stream: int) -> float:
-        return float(luck.normals(self._seed, kind, stream, 0, 1)[0])
+        return luck.normal(*(luck.uniform(self._seed, kind, stream, index) for index in range(2)))

@@ -109,8 +109,8 @@ class Twins:
             rows = own[own["deployment"] == place]
             assert rows[["stream", "device", "target"]].tolist() == theirs
         assert fleet.waited_ms[place] == simulation.take_waited_ms()
-        assert fleet.state["now_ms"][place] == simulation.env.now
-        assert fleet.state["live"][place] == len(simulation.live)
+        assert fleet.now_ms[place] == simulation.env.now
+        assert fleet.live[place] == len(simulation.live)
         self.note(rounds, [r.status for r in ended])
         for stream, device, target in begun:
             controller.begin(stream, device, target)

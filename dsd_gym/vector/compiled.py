@@ -63,9 +63,7 @@ def compiled_arrays(function: Function) -> Function:
     return kept(function)
 
 
-def kept(
-    function: Function, signature: str | None = None, folder: str = CACHE_FOLDER, **options: Any
-) -> Function:
+def kept(function: Function, signature: str | None = None, folder: str = CACHE_FOLDER, **options: Any) -> Function:
     """Return the function compiled by numba with these options, kept in `folder`."""
     settings: Any = numba.config
     before, settings.CACHE_DIR = settings.CACHE_DIR, folder
@@ -94,6 +92,9 @@ next_difficulty = compiled(acceptance.next_difficulty)
 first_state: Callable[..., int] = compiled(regimes.first_state)
 next_state = compiled(regimes.next_state)
 normal = compiled(luck.normal)
+binary_exponent = compiled(luck.binary_exponent)
+mantissa_bits = compiled(luck.mantissa_bits)
+box_muller = compiled(luck.box_muller)
 renewal_gap = compiled(laws.renewal_gap)
 factor_at = compiled(laws.factor_at)
 log_normal = compiled(laws.log_normal)

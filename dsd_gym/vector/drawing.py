@@ -15,6 +15,7 @@ from dsd_gym.vector.compiled import (
     compiled_arrays,
     factor_at,
     log_normal,
+    normal,
     owned_device,
     renewal_gap,
     uniform,
@@ -37,10 +38,9 @@ class Drawn(NamedTuple):
 
 def synthetic(law: LengthLaw, seed: int, first: int, arrival_ms: FloatArray) -> Drawn:
     """Return requests with drawn lengths, from stream `first` on."""
-    count = len(arrival_ms)
-    normals = luck.normals_of(length_numbers(np.uint64(seed), first, count))
-    prompts = token_counts(normals[:count], law.prompt_median, law.prompt_sigma, law.max_prompt)
-    outputs = token_counts(normals[count:], law.output_median, law.output_sigma, law.max_output)
+    own, count = np.uint64(seed), len(arrival_ms)
+    prompts = token_counts(own, _PROMPT_LENGTH, first, count, law.prompt_median, law.prompt_sigma, law.max_prompt)
+    outputs = token_counts(own, _OUTPUT_LENGTH, first, count, law.output_median, law.output_sigma, law.max_output)
     return Drawn(first, arrival_ms, prompts, outputs)
 
 
@@ -69,23 +69,14 @@ def arrival_times(law: ArrivalLaw, seed: np.uint64, until_ms: float, limit: int)
 
 
 @compiled_arrays
-def length_numbers(seed: np.uint64, first: int, count: int) -> FloatArray:
-    """Return the uniform numbers that decide on the prompts of `count` requests, two for each, then on the outputs."""
-    drawn, place = np.empty(4 * count), 0
-    for kind in (_PROMPT_LENGTH, _OUTPUT_LENGTH):
-        for stream in range(first, first + count):
-            for index in range(2):
-                drawn[place] = uniform(seed, np.uint64(kind), np.uint64(stream), np.uint64(index))
-                place += 1
-    return drawn
-
-
-@compiled_arrays
-def token_counts(normals: FloatArray, median: float, sigma: float, most: int) -> Ints:
-    """Return log-normal lengths made of normal numbers."""
-    tokens = np.empty(len(normals), np.int64)
-    for place in range(len(normals)):
-        tokens[place] = clipped(round(log_normal(median, sigma, normals[place])), most)
+def token_counts(seed: np.uint64, kind: int, first: int, count: int, median: float, sigma: float, most: int) -> Ints:
+    """Return the log-normal lengths of `count` requests."""
+    tokens = np.empty(count, np.int64)
+    for place in range(count):
+        stream = np.uint64(first + place)
+        radius = uniform(seed, np.uint64(kind), stream, np.uint64(0))
+        turn = uniform(seed, np.uint64(kind), stream, np.uint64(1))
+        tokens[place] = clipped(round(log_normal(median, sigma, normal(radius, turn))), most)
     return tokens
 
 

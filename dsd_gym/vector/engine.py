@@ -28,9 +28,9 @@ from dsd_gym.vector.layout import (
     STOP,
     WINDOW,
     Cell,
-    FloatArray,
     Log,
     Records,
+    Told,
     World,
 )
 from dsd_gym.vector.life import ask, count_waiting, decided, enter, prompt_arrived, read_inbox, send_prompt, think
@@ -38,32 +38,22 @@ from dsd_gym.vector.outcomes import deliver
 from dsd_gym.vector.received import observe
 from dsd_gym.vector.target import begin_pass, decode, verify
 
-ASKED, OVER, NO_EVENT_ROOM, NO_MESSAGE_ROOM, NO_REQUEST_ROOM, NO_LOG_ROOM = range(6)
-"""How a deployment stands when it stops: a question, the end, or an array that must grow before it can go on."""
+ASKED, OVER, WRONG_WINDOW, NO_EVENT_ROOM, NO_MESSAGE_ROOM, NO_REQUEST_ROOM, NO_LOG_ROOM = range(7)
+"""How a deployment stands when it stops: a question, the end, an answer that it cannot take, or an array that must
+grow before it can go on."""
 
 _MOST_PUSHED = 4
 """Events that one event schedules at most, the messages of a pass aside."""
 
 
 @compiled
-def advance(
-    world: World,
-    log: Log,
-    chosen: NDArray[np.int64],
-    windows: NDArray[np.int64],
-    thresholds: FloatArray,
-    seen: FloatArray,
-    ahead: FloatArray,
-    waited_ms: FloatArray,
-    standing: NDArray[np.int64],
-) -> None:
-    """Answer the question of each `chosen` deployment, if it has one, and go on to the next.
+def advance(world: World, log: Log, told: Told, chosen: NDArray[np.int64]) -> int:
+    """Answer the question of each `chosen` deployment, if it has one, and go on to the next; tell of it.
 
-    What is given and returned has a row for each deployment: `windows`, `thresholds` (negative: none) and, written
-    over, features `seen` in their own units, what lies `ahead` (if it has columns), `waited_ms` summed over live
-    requests, and how the deployment is `standing`. One for which an array is too small stops before the event that
-    would not fit; to be called again.
+    Return how many could not: one with a wrong answer does nothing, one for which an array is too small stops before
+    the event that would not fit, to be called again.
     """
+    stuck = 0
     for deployment in chosen:
         cell = Cell(
             world.state[deployment],
@@ -80,21 +70,31 @@ def advance(
         )
         state = cell.state
         if entries(log) + 2 > len(log.rounds):  # one for the answer's round, one for the first event's
-            standing[deployment] = NO_LOG_ROOM
+            told.standing[deployment] = NO_LOG_ROOM
+            stuck += 1
             continue
         answered = NONE
         if state.asking != NONE:
-            answered = answer(cell, windows[deployment], thresholds[deployment])
-        standing[deployment] = run(cell, log, deployment, answered)
-        if standing[deployment] == ASKED:
-            observe(cell, state.asking, seen[deployment])
-            if ahead.shape[1]:
-                foresee(cell, state.asking, ahead[deployment])
-        if standing[deployment] == ASKED or standing[deployment] == OVER:
-            count_waiting(state)
-            waited_ms[deployment] = state.waited_ms
-            state.taken_ms += state.waited_ms
-            state.waited_ms = 0.0
+            if told.windows[deployment] < 0 or told.windows[deployment] > state.max_window:
+                told.standing[deployment] = WRONG_WINDOW
+                stuck += 1
+                continue
+            answered = answer(cell, told.windows[deployment], told.thresholds[deployment])
+        standing = run(cell, log, deployment, answered)
+        told.standing[deployment] = standing
+        if standing != ASKED and standing != OVER:
+            stuck += 1
+            continue
+        count_waiting(state)
+        if standing == ASKED:
+            observe(cell, state.asking, told.seen[deployment])
+            if told.ahead.shape[1]:
+                foresee(cell, state.asking, told.ahead[deployment])
+        told.waited_ms[deployment], told.now_ms[deployment] = state.waited_ms, state.now_ms
+        told.stream[deployment], told.live[deployment] = state.asking + state.first_stream, state.live
+        state.taken_ms += state.waited_ms
+        state.waited_ms = 0.0
+    return stuck
 
 
 @part

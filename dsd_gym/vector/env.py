@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from dsd_gym.config import ConfigError
 from dsd_gym.env import action_space_of, observation_space
 from dsd_gym.family import Family, load_scenario_or_family
-from dsd_gym.observation import FEATURES, scaled
+from dsd_gym.observation import FEATURES
 from dsd_gym.scenario import Scenario
 from dsd_gym.vector.fleet import Fleet
 from dsd_gym.vector.layout import Records
 from dsd_gym.vector.loading import Deployment
+from dsd_gym.vector.shown import shown
 from dsd_gym.vector.support import check_supported
 
 Infos = dict[str, Any]
@@ -84,7 +85,7 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
                 self._randoms[place] = seeding.np_random(int(own))[0]
         self._begin(np.flatnonzero(mask))
         self._ready |= mask
-        return scaled(self._fleet.seen.copy()), self._info()
+        return shown(self._fleet.seen), self._info()
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
         if seed is None:
@@ -111,11 +112,12 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
         fleet.answer(*self._decisions(np.asarray(actions)))
         rewards = self._first_reward - fleet.waited_ms / fleet.reference_ms
         self._first_reward[:] = 0.0
-        over, live = fleet.over, fleet.state["live"] > 0
-        info = self._info()
-        if over.any():
-            info |= self._ended(over, info)
-        return scaled(fleet.seen.copy()), rewards, over & ~live, over & live, info
+        over, info = fleet.over, self._info()
+        if not over.any():
+            return shown(fleet.seen), rewards, over, over.copy(), info
+        terminated, truncated = over & (fleet.live == 0), over & (fleet.live > 0)
+        info |= self._ended(over, info)
+        return shown(fleet.seen), rewards, terminated, truncated, info
 
     def _decisions(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
         if actions.shape != self.action_space.shape or actions.dtype.kind not in "iu":
@@ -170,7 +172,7 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
         fleet = self._fleet
         return {
             "stream": fleet.asking,
-            "time_ms": fleet.state["now_ms"].copy(),
+            "time_ms": fleet.now_ms,
             "reference_ms": fleet.reference_ms,
             "foresight": fleet.ahead.astype(np.float32),
             "rounds": fleet.rounds,

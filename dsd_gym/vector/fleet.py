@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dsd_gym.controller import NO_THRESHOLD
 from dsd_gym.observation import FEATURE_NAMES
-from dsd_gym.vector.engine import NO_EVENT_ROOM, OVER, advance
+from dsd_gym.vector.engine import OVER, WRONG_WINDOW, advance
 from dsd_gym.vector.foresight import FORESIGHT
-from dsd_gym.vector.layout import FloatArray, Records
+from dsd_gym.vector.layout import FloatArray, Records, Told
 from dsd_gym.vector.rows import Rows, new_log
 
 Ints = NDArray[np.int64]
@@ -21,6 +22,9 @@ class Fleet(Rows):
         seen: features of the questions in their own units, float64 of shape (count, features).
         ahead: what no edge could know of them (`foresight.FORESIGHT`), (count, columns); no columns if not asked for.
         waited_ms: ms that passed up to the question, summed over live requests, (count,).
+        now_ms: of the question, (count,).
+        asking: the streams that ask, (count,).
+        live: requests that have arrived and not ended, (count,).
         reference_ms: of each deployment, (count,).
     """
 
@@ -28,8 +32,19 @@ class Fleet(Rows):
         super().__init__(count)
         self.seen = np.zeros((count, len(FEATURE_NAMES)))
         self.ahead = np.zeros((count, len(FORESIGHT) if foresight else 0))
-        self.waited_ms = np.zeros(count)
-        self._windows, self._thresholds = np.zeros(count, np.int64), np.full(count, -1.0)
+        self.waited_ms, self.now_ms = np.zeros(count), np.zeros(count)
+        self.asking, self.live = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        self._told = Told(
+            windows=np.zeros(count, np.int64),
+            thresholds=np.full(count, NO_THRESHOLD),
+            seen=self.seen,
+            ahead=self.ahead,
+            waited_ms=self.waited_ms,
+            stream=self.asking,
+            now_ms=self.now_ms,
+            live=self.live,
+            standing=self._standing,
+        )
         self._all = np.arange(count)
 
     def start(self, places: Ints) -> None:
@@ -41,35 +56,22 @@ class Fleet(Rows):
         """Answer every question that is pending and go on to the next ones.
 
         Raises:
-            ValueError: a window is longer than its deployment's longest, or negative.
+            ValueError: a window is longer than its deployment's longest, or negative. The others have gone on.
         """
-        asking = self._standing != OVER
-        if (wrong := asking & ((windows < 0) | (windows > self._longest))).any():
-            place = int(wrong.argmax())
-            raise ValueError(f"window {windows[place]} is outside 0..{self._longest[place]}")
         self._log.counts[:] = 0
-        self._windows[:] = windows
+        self._told.windows[:] = windows
         if thresholds is not None:
-            self._thresholds[:] = thresholds
-        self._go_on(self._all[asking])
+            self._told.thresholds[:] = thresholds
+        self._go_on(self._all)
 
     def _go_on(self, places: Ints) -> None:
-        while len(places):
-            advance(
-                self._world,
-                self._log,
-                places,
-                self._windows,
-                self._thresholds,
-                self.seen,
-                self.ahead,
-                self.waited_ms,
-                self._standing,
-            )
+        while advance(self._world, self._log, self._told, places):
             standing = self._standing[places]
-            places = places[standing >= NO_EVENT_ROOM]
-            if len(places):
-                self._make_room(places)
+            if (wrong := places[standing == WRONG_WINDOW]).size:
+                window, longest = self._told.windows[wrong[0]], self._world.state["max_window"][wrong[0]]
+                raise ValueError(f"window {window} is outside 0..{longest}")
+            places = places[standing > WRONG_WINDOW]
+            self._make_room(places)
 
     # --- what came of it ----------------------------------------------------------------------------------------
 
@@ -80,14 +82,8 @@ class Fleet(Rows):
         return over
 
     @property
-    def asking(self) -> Ints:
-        """The streams that ask, (count,)."""
-        streams: Ints = self._world.state["asking"] + self._world.state["first_stream"]
-        return streams
-
-    @property
     def state(self) -> Records:
-        """Each deployment's own figures (`layout.STATE`), (count,): time, live requests and more."""
+        """Each deployment's own figures (`layout.STATE`), (count,)."""
         return self._world.state
 
     @property

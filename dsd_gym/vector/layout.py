@@ -46,7 +46,7 @@ STATE = _record(
     float64="""now_ms waited_ms taken_ms counted_ms horizon_ms think_ms reference_ms warm_up_ms header_bytes
     prompt_token_bytes draft_token_bytes committed_token_bytes""",
     int64="""order events asking stopped sources arrived live arrivals users arrival_limit
-    free_message free_messages chunk_tokens targets first_stream""",
+    free_message free_messages chunk_tokens targets first_stream max_window""",
     uint64="seed",
 )
 """A deployment. `asking` is the request that waits for an answer; `arrivals` are those drawn so far."""
@@ -136,3 +136,22 @@ class Log(NamedTuple):
     begun: Records
     ended: Records
     counts: NDArray[np.int64]
+
+
+class Told(NamedTuple):
+    """What is asked and answered: a row for each deployment.
+
+    Given are `windows` and `thresholds` (negative: none). Told are `seen`, features in their own units; what lies
+    `ahead`, if it has columns; `waited_ms` up to the question, summed over live requests; the `stream` that asks;
+    `now_ms`; requests that are `live`; and how the deployment is `standing` (`dsd_gym.vector.engine`).
+    """
+
+    windows: NDArray[np.int64]
+    thresholds: FloatArray
+    seen: FloatArray
+    ahead: FloatArray
+    waited_ms: FloatArray
+    stream: NDArray[np.int64]
+    now_ms: FloatArray
+    live: NDArray[np.int64]
+    standing: NDArray[np.int64]

@@ -71,6 +71,7 @@ class Deployment:
         state["reference_ms"], state["arrival_limit"] = self.reference_ms, self.request_limit
         for name in ("header_bytes", "prompt_token_bytes", "draft_token_bytes", "committed_token_bytes"):
             state[name] = getattr(scenario.messages, name)
+        state["max_window"] = scenario.max_window
         state["chunk_tokens"], state["think_ms"] = scenario.cloud.chunk_tokens, scenario.workload.think_ms
         return state
 

@@ -57,7 +57,6 @@ class Rows:
     def __init__(self, count: int) -> None:
         self.count = count
         self.reference_ms = np.ones(count)
-        self._longest = np.zeros(count, np.int64)
         self._standing = np.full(count, OVER)
         self._runs: list[Run | None] = [None] * count
         sizes = _FIRST_SIZES
@@ -74,12 +73,13 @@ class Rows:
             np.zeros((count, sizes["positions"]), np.bool_),
             np.zeros((count, sizes["positions"])),
         )
+        self._world.state["asking"], self._world.state["stopped"] = NONE, 1
         self._log = new_log(4 * count + 64)
 
     def load(self, place: int, deployment: Deployment, seed: int) -> None:
         """Put a fresh run of a scenario at `place`, at time 0."""
         run = self._runs[place] = Run(deployment, seed)
-        self.reference_ms[place], self._longest[place] = deployment.reference_ms, deployment.scenario.max_window
+        self.reference_ms[place] = deployment.reference_ms
         for name in ("devices", "regimes", "targets"):
             rows = getattr(deployment, name)
             self._reserve(name, len(rows))

@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from dsd_gym import luck
 from dsd_gym.acceptance import AcceptanceProcess, AcceptanceProfile, sigmoid
-from dsd_gym.vector.compiled import compiled, compiled_arrays, next_difficulty, normal, uniform
+from dsd_gym.vector.compiled import (
+    binary_exponent,
+    box_muller,
+    compiled,
+    compiled_arrays,
+    mantissa_bits,
+    next_difficulty,
+    normal,
+    part,
+    uniform,
+)
 from dsd_gym.vector.layout import FloatArray
 
 _ACCEPT, _DIFFICULTY, _REQUEST_EFFECT = luck.ACCEPT, luck.DIFFICULTY, luck.REQUEST_EFFECT
@@ -63,11 +73,10 @@ def _write_constant(
 def _write_block(
     process: Any, seed: int, first: int, lengths: Lengths, accepted: Flags, confidence: FloatArray
 ) -> None:
-    normals = luck.normals_of(difficulty_numbers(np.uint64(seed), first, lengths))
     correlation = process.slow_correlation
     innovation, fast_sd = math.sqrt(1.0 - correlation * correlation), process.fast_sd * math.sqrt(0.5)
-    logits, noise = difficulties(normals, lengths, process.slow_sd, fast_sd, correlation, innovation)
-    add_requests(np.uint64(seed), first, lengths, process.mean_logit, process.request_sd, logits)
+    request, slow = (process.mean_logit, process.request_sd), (process.slow_sd, correlation, innovation)
+    logits, noise = difficulties(np.uint64(seed), first, lengths, request, slow, fast_sd)
     decide(np.uint64(seed), first, lengths, sigmoid(logits), accepted)
     noise *= process.confidence_noise_sd
     noise += logits
@@ -89,53 +98,62 @@ def decide(seed: np.uint64, first: int, lengths: Lengths, probabilities: FloatAr
 
 
 @compiled_arrays
-def difficulty_numbers(seed: np.uint64, first: int, lengths: Lengths) -> FloatArray:
-    """Return the uniform numbers that three normal ones are made of, for each position and one before the first."""
-    drawn, place = np.empty(6 * (lengths.sum() + len(lengths))), 0
-    for request in range(len(lengths)):
-        stream = np.uint64(first + request)
-        for index in range(6 * (lengths[request] + 1)):
-            drawn[place] = uniform(seed, np.uint64(_DIFFICULTY), stream, np.uint64(index))
-            place += 1
-    return drawn
-
-
-@compiled_arrays
 def difficulties(
-    normals: FloatArray,
+    seed: np.uint64,
+    first: int,
     lengths: Lengths,
-    slow_sd: float,
+    request: tuple[float, float],
+    slow: tuple[float, float, float],
     fast_sd: float,
-    correlation: float,
-    innovation: float,
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the log-odds of each position, and the normal number that blurs the draft's own reading of them."""
+    """Return the log-odds of each position, and the normal number that blurs the draft's own reading of them.
+
+    `request` is the mean and the deviation of requests, `slow` the deviation, correlation and innovation of the slow
+    difficulty.
+    """
     logits, noise = np.empty(lengths.sum()), np.empty(lengths.sum())
-    place, row = 0, 0
+    room = 3 * (max(lengths) + 1)
+    radii, turns, normals, exponents = np.empty(room), np.empty(room), np.empty(room), np.empty(room, np.int64)
+    mean, request_sd = request
+    slow_sd, correlation, innovation = slow
+    place, kind = 0, np.uint64(_REQUEST_EFFECT)
     for number in range(len(lengths)):
-        slow = 0.0
+        stream = np.uint64(first + number)
+        effect = normal(uniform(seed, kind, stream, np.uint64(0)), uniform(seed, kind, stream, np.uint64(1)))
+        base, difficulty = mean + request_sd * effect, 0.0
+        fill_normals(seed, stream, 3 * (lengths[number] + 1), radii, turns, exponents, normals)
         for position in range(lengths[number]):
-            row += 1
-            shock = slow_sd * normals[3 * row]
-            slow = shock if position == 0 else next_difficulty(slow, shock, correlation, innovation)
-            hard = fast_sd * (normals[3 * row + 1] - normals[3 * row - 2])
-            logits[place] = slow + hard
-            noise[place] = normals[3 * row + 2]
+            row = 3 * (position + 1)
+            shock = slow_sd * normals[row]
+            difficulty = shock if position == 0 else next_difficulty(difficulty, shock, correlation, innovation)
+            hard = fast_sd * (normals[row + 1] - normals[row - 2])
+            logits[place] = difficulty + hard + base
+            noise[place] = normals[row + 2]
             place += 1
-        row += 1
     return logits, noise
 
 
-@compiled
-def add_requests(
-    seed: np.uint64, first: int, lengths: Lengths, mean: float, request_sd: float, logits: FloatArray
+@part
+def fill_normals(
+    seed: np.uint64,
+    stream: np.uint64,
+    count: int,
+    radii: FloatArray,
+    turns: FloatArray,
+    exponents: NDArray[np.int64],
+    normals: FloatArray,
 ) -> None:
-    """Add the mean and each request's own effect to the log-odds of its positions."""
-    place, kind = 0, np.uint64(_REQUEST_EFFECT)
-    for request in range(len(lengths)):
-        stream = np.uint64(first + request)
-        effect = normal(uniform(seed, kind, stream, np.uint64(0)), uniform(seed, kind, stream, np.uint64(1)))
-        base = mean + request_sd * effect
-        for _ in range(lengths[request]):
-            logits[place] += base
-            place += 1
+    """Write the first `count` normal numbers of a request: three for each position and one before the first.
+
+    In loops so plain that a processor does several numbers at a time.
+    """
+    kind, bits = np.uint64(_DIFFICULTY), radii.view(np.int64)
+    for index in range(count):
+        radii[index] = uniform(seed, kind, stream, np.uint64(2 * index))
+    for index in range(count):
+        turns[index] = uniform(seed, kind, stream, np.uint64(2 * index + 1))
+    for index in range(count):
+        exponents[index] = binary_exponent(bits[index])
+        bits[index] = mantissa_bits(bits[index], exponents[index])
+    for index in range(count):
+        normals[index] = box_muller(exponents[index], radii[index], turns[index])

@@ -1,0 +1,32 @@
+"""What controllers are shown: `observation.scaled` of many questions, with equal bits."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsd_gym.observation import FEATURES, FIRST_LOG, HIGH, LOG_SCALE, SCALE
+from dsd_gym.vector.compiled import compiled
+from dsd_gym.vector.layout import FloatArray
+
+_COLUMNS = len(FEATURES)
+
+
+def shown(seen: FloatArray) -> NDArray[np.float32]:
+    """Return features in their own units, shape (count, features), scaled to [0, 1] in a fresh array."""
+    result, logs = np.empty(seen.shape, np.float32), np.empty((len(seen), _COLUMNS - FIRST_LOG))
+    bound(seen, HIGH, SCALE, result, logs)
+    np.log(logs, out=logs)  # numpy has this one for whole vectors
+    logs *= LOG_SCALE
+    result[:, FIRST_LOG:] = logs
+    return result
+
+
+@compiled
+def bound(seen: FloatArray, high: FloatArray, scale: FloatArray, result: NDArray[np.float32], logs: FloatArray) -> None:
+    """Write what is linear, and what the logarithms are to be taken of."""
+    for row in range(len(seen)):
+        for column in range(FIRST_LOG):
+            result[row, column] = max(min(seen[row, column], high[column]), 0.0) * scale[column]
+        for column in range(FIRST_LOG, _COLUMNS):
+            logs[row, column - FIRST_LOG] = max(min(seen[row, column], high[column]), 0.0) * scale[column] + 1.0
