@@ -64,7 +64,7 @@ class CompiledVecEnv(StreamVecEnv):
         observations, info = self.env.reset(seed=self._seeds)
         self._reset_seeds()
         self._reset_options()
-        self.streams, self.reference_ms = info["stream"], info["reference_ms"].copy()
+        self.streams, self.reference_ms = info["stream"].copy(), info["reference_ms"].copy()
         self.reset_infos = [{} for _ in range(self.num_envs)]
         self._returns[:], self._lengths[:] = 0.0, 0
         return self._widened(observations, info)
@@ -84,7 +84,7 @@ class CompiledVecEnv(StreamVecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         """Step all deployments."""
         observations, rewards, terminated, truncated, info = self.env.step(self._actions)
-        self.rounds, self.ended, self.streams = info["rounds"], info["ended"], info["stream"]
+        self.rounds, self.ended, self.streams = info["rounds"], info["ended"], info["stream"].copy()
         self.reference_ms = info["reference_ms"].copy()
         self._returns += rewards
         self._lengths += 1
