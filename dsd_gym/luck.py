@@ -71,20 +71,29 @@ def uniform(seed: int, kind: int, entity: Any, index: Any) -> Any:
     return ((z >> 12) + 0.5) * 2.0**-52
 
 
-def stem(seed: int, kind: int, entity: int) -> int:
-    """Return what `uniform` makes of its first three words, for an entity that asks for many numbers one by one."""
+def stem(seed: int, kind: int, entity: Any) -> Any:
+    """Return what `uniform` makes of its first three words, for an entity that asks for many numbers one by one.
+
+    For an array of entities, uint64, too.
+    """
     z = _STEP
     for word in (seed, kind, entity):
-        z = _stir(z, word)
+        z = stir(z, word)
     return z
 
 
 def uniform_from(stem: int, index: int) -> float:
     """Return `uniform` of the stem's three words and `index`, equal to the bit."""
-    return ((_stir(stem, index) >> 12) + 0.5) * 2.0**-52
+    return unit(stir(stem, index))
 
 
-def _stir(z: int, word: int) -> int:
+def unit(z: int) -> float:
+    """Return the number in (0, 1) that 64 bits stand for."""
+    return ((z >> 12) + 0.5) * 2.0**-52
+
+
+def stir(z: int, word: int) -> int:
+    """Return 64 bits made of 64 others and a word."""
     z = ((z ^ word) + _STEP) & _WORD
     z = ((z ^ (z >> 30)) * _FIRST_FACTOR) & _WORD
     z = ((z ^ (z >> 27)) * _SECOND_FACTOR) & _WORD

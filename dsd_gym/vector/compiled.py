@@ -76,6 +76,8 @@ def kept(function: Function, signature: str | None = None, folder: str = CACHE_F
 
 
 uniform: Callable[..., float] = compiled(luck.uniform, luck.COMPILED_SIGNATURE)
+stir: Callable[..., Any] = compiled(luck.stir, "uint64(uint64, uint64)")
+unit: Callable[..., float] = compiled(luck.unit, "float64(uint64)")
 exponential = compiled(luck.exponential)
 iteration_ms = compiled(latency.iteration_ms)
 added_tokens_ms = compiled(latency.added_tokens_ms)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsd_gym.vector.compiled import compiled, part
-from dsd_gym.vector.events import pop, push
+from dsd_gym.vector.events import close, kind_of, pop, push, who_of
 from dsd_gym.vector.foresight import foresee
 from dsd_gym.vector.layout import (
     ANSWERED,
@@ -123,6 +123,7 @@ def answer(cell: Cell, window: int, threshold: float) -> int:
     state, number = cell.state, cell.state.asking
     cell.requests[number].window, cell.requests[number].threshold = window, threshold
     state.asking = NONE
+    close(state, cell.events)
     if state.events and cell.events[0].at_ms == state.now_ms:
         push(state, cell.events, state.now_ms, NORMAL, ANSWERED, number)
         return NONE
@@ -138,31 +139,40 @@ def run(cell: Cell, log: Log, deployment: int, answered: int) -> int:
         if who == NONE:
             if state.stopped:
                 return OVER
-            lacking = room(cell, log)
-            if lacking != ASKED:
-                return lacking
+            close(state, cell.events)
             event = cell.events[0]
-            kind, who, state.now_ms = event.kind, event.who, event.at_ms
-            pop(state, cell.events)
+            if state.woken != NONE:
+                kind, who, state.woken = PASS_START, state.woken, NONE
+                if event.at_ms == state.now_ms:  # a pass begins after all else that happens at its ms
+                    push(state, cell.events, state.now_ms, LAST, kind, who)
+                    who = NONE
+                    continue
+            else:
+                kind, who = kind_of(event.tag), who_of(event.tag)
+                lacking = room(cell, log, kind, who)
+                if lacking != ASKED:
+                    return lacking
+                state.now_ms = event.at_ms
+                pop(state)
         happen(cell, log, deployment, kind, who)
         who = NONE
     return ASKED
 
 
 @part
-def room(cell: Cell, log: Log) -> int:
-    """Return which array is too small for what the next event may bring, ASKED if none is."""
-    state, event = cell.state, cell.events[0]
+def room(cell: Cell, log: Log, kind: int, who: int) -> int:
+    """Return which array is too small for what the next event, of `kind` to `who`, may bring; ASKED if none is."""
+    state = cell.state
     if entries(log) + 1 > len(log.rounds):
         return NO_LOG_ROOM
     pushed = _MOST_PUSHED
-    if event.kind == PASS_END:
-        target = cell.targets[event.who]
-        sent = cell.queues[event.who * QUEUES + RIDING].count + target.decoding + target.prefills
+    if kind == PASS_END:
+        target = cell.targets[who]
+        sent = cell.queues[who * QUEUES + RIDING].count + target.decoding + target.prefills
         if sent > state.free_messages:
             return NO_MESSAGE_ROOM
         pushed += sent
-    elif event.kind == ARRIVAL and event.who >= state.arrivals:
+    elif kind == ARRIVAL and who >= state.arrivals:
         return NO_REQUEST_ROOM
     if state.events + pushed > len(cell.events):
         return NO_EVENT_ROOM

@@ -45,45 +45,50 @@ def _record(**fields: str) -> np.dtype[np.void]:
 STATE = _record(
     float64="""now_ms waited_ms taken_ms counted_ms horizon_ms think_ms reference_ms warm_up_ms header_bytes
     prompt_token_bytes draft_token_bytes committed_token_bytes""",
-    int64="""order events asking stopped sources arrived live arrivals users arrival_limit
-    free_message free_messages chunk_tokens targets first_stream max_window""",
+    int64="order arrived arrival_limit",
     uint64="seed",
+    int32="""events hole woken asking stopped sources live arrivals users free_message free_messages chunk_tokens targets
+    first_stream max_window""",
 )
-"""A deployment. `asking` is the request that waits for an answer; `arrivals` are those drawn so far."""
+"""A deployment. `asking` is the request that waits for an answer, `woken` the target that is to begin; `arrivals` are
+those drawn so far."""
 
 REQUEST = _record(
     float64="""arrival_ms queued_ms externality_ms round_start_ms team_start_ms decided_ms first_token_ms finish_ms
     draft_ready_ms up_ms up_bytes passed_tests tests heard_ms last_mean_confidence mean_confidence
     decoded_externality_ms decoded_bytes threshold""",
-    int64="""prompt_tokens output_tokens device target tape committed verified prefilled chunk decoded_in_chunk unread
+    int32="""prompt_tokens output_tokens device target tape committed verified prefilled chunk decoded_in_chunk unread
     decoded drafted window last_window last_accepted next previous first_message last_message""",
     int8="""status stage cloud_mode stopping guessed all_accepted has_last_round has_last_confidence""",
 )
 DEVICE = _record(
     float64="""draft_ms prefill_ms busy_until_ms uplink_ms_per_token last_rtt_ms smoothed_ms deviation_ms rtt_ms
     mean_jitter_ms slot_ms up_mbps down_mbps up_share slot_jitter_ms regime_begins_ms regime_ends_ms""",
-    int64="slot first_regime regimes regime_index regime device_class",
+    int64="slot",
+    uint64="jitter_stem",
+    int32="first_regime regimes regime_index regime device_class",
 )
 REGIME = _record(float64="dwell_ms rtt_factor bandwidth_factor", int8="outage")
 TARGET = _record(
     float64="""fixed_ms token_ms weights_ms compute_ms attention_fixed_ms attention_sequence_ms attention_context_ms
     prefill_fixed_ms prefill_token_ms prefill_pair_ms host_ms one_token_ms start_ms total_ms busy_ms""",
-    int64="""max_sequences max_batch_tokens chunk_limit max_queue capacity free live tokens prefills decoding
-    first_decoding iterations pass_tokens""",
+    int64="max_sequences max_batch_tokens chunk_limit max_queue capacity free iterations pass_tokens",
+    int32="live tokens prefills decoding first_decoding",
     int8="idle",
 )
-QUEUE = _record(int64="first last count")
+QUEUE = _record(int32="first last count")
 MESSAGE_RECORD = np.dtype(
     [
         *_REPORT,
         *[(name, np.float64) for name in ("externality_ms", "propagation_ms", "message_bytes")],
-        *[(name, np.int64) for name in ("request", "next", "tokens", "accepted")],
+        *[(name, np.int32) for name in ("request", "next", "tokens", "accepted")],
         *[(name, np.int8) for name in ("final", "arrived")],
     ],
     align=True,
 )
 REPORT = np.dtype(_REPORT, align=True)
-EVENT = _record(float64="at_ms", int64="order kind who")
+EVENT = _record(float64="at_ms", int64="tag")
+"""`tag` orders events of one ms, and says what happens to whom (`dsd_gym.vector.events`)."""
 ROUND = _record(
     int64="deployment stream window drafted accepted cloud_tokens committed batch_size",
     float64="""start_ms decided_ms end_ms rtt_ms queue_wait_ms iteration_ms externality_ms uplink_bytes

@@ -66,7 +66,8 @@ class Deployment:
     def state(self) -> Records:
         """The deployment's own record, before anything has happened."""
         scenario, state = self.scenario, np.zeros((), STATE)
-        state["asking"], state["targets"], state["users"] = NONE, len(self.targets), self.users
+        state["asking"], state["woken"] = NONE, NONE
+        state["targets"], state["users"] = len(self.targets), self.users
         state["horizon_ms"], state["warm_up_ms"] = scenario.horizon_ms, scenario.warm_up_ms
         state["reference_ms"], state["arrival_limit"] = self.reference_ms, self.request_limit
         for name in ("header_bytes", "prompt_token_bytes", "draft_token_bytes", "committed_token_bytes"):

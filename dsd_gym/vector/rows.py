@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsd_gym import luck
+from dsd_gym.config import ConfigError
 from dsd_gym.laws import device_order
 from dsd_gym.vector.drawing import write_requests
 from dsd_gym.vector.engine import NO_EVENT_ROOM, NO_LOG_ROOM, NO_MESSAGE_ROOM, NO_REQUEST_ROOM, OVER, open_doors
+from dsd_gym.vector.events import MOST_ENTRIES
 from dsd_gym.vector.layout import (
     DEVICE,
     EVENT,
@@ -84,6 +87,8 @@ class Rows:
             rows = getattr(deployment, name)
             self._reserve(name, len(rows))
             getattr(self._world, name)[place, : len(rows)] = rows
+        numbers = np.arange(len(deployment.devices), dtype=np.uint64)
+        self._world.devices["jitter_stem"][place, : len(numbers)] = luck.stem(seed, luck.JITTER, numbers)
         self._reserve("queues", QUEUES * len(deployment.targets))
         self._world.queues[place] = np.zeros((), QUEUE)
         self._world.state[place] = deployment.state
@@ -150,6 +155,8 @@ class Rows:
         names = {"requests": ("requests", "reports"), "positions": ("accepted", "confidence")}.get(name, (name,))
         have = getattr(self._world, names[0]).shape[1]
         if needed > have:
+            if needed > MOST_ENTRIES and name != "positions":
+                raise ConfigError(f"a run needs {needed} {name}, and the compiled simulator takes {MOST_ENTRIES} at most")
             size = max(needed, 2 * have)
             longer: dict[str, Any] = {n: _longer(getattr(self._world, n), size) for n in names}
             self._world = self._world._replace(**longer)

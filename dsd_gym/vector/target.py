@@ -13,7 +13,6 @@ from dsd_gym.vector.layout import (
     DECODING,
     LAST,
     PASS_END,
-    PASS_START,
     PREFILLING,
     QUEUES,
     RIDING,
@@ -60,8 +59,7 @@ def wake(cell: Cell, place: int) -> None:
     """Let an idle target begin, after all else that happens at this ms."""
     target = cell.targets[place]
     if target.idle:
-        target.idle = 0
-        push(cell.state, cell.events, cell.state.now_ms + 0.0, LAST, PASS_START, place)
+        target.idle, cell.state.woken = 0, place
 
 
 @part

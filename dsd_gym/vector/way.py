@@ -14,23 +14,24 @@ from dsd_gym.vector.compiled import (
     next_state,
     one_way_ms,
     part,
+    stir,
     transmission_ms,
     uniform,
+    unit,
 )
 from dsd_gym.vector.layout import Cell
 
-_JITTER, _REGIME = luck.JITTER, luck.REGIME
+_REGIME = luck.REGIME
 
 
 @part
-def jitter_ms(device: Any, seed: np.uint64, number: int, now_ms: float) -> float:
+def jitter_ms(device: Any, now_ms: float) -> float:
     if device.mean_jitter_ms == 0.0:
         return 0.0
     slot = int(now_ms / device.slot_ms)
     if slot != device.slot:  # messages of one slot share its number
         device.slot = slot
-        drawn = uniform(seed, np.uint64(_JITTER), np.uint64(number), np.uint64(slot))
-        device.slot_jitter_ms = exponential(device.mean_jitter_ms, drawn)
+        device.slot_jitter_ms = exponential(device.mean_jitter_ms, unit(stir(device.jitter_stem, np.uint64(slot))))
     return device.slot_jitter_ms  # type: ignore[no-any-return]
 
 
@@ -78,6 +79,6 @@ def way(cell: Cell, number: int, now_ms: float, message_bytes: float, up: bool) 
         rtt_factor, bandwidth_factor = regime.rtt_factor, regime.bandwidth_factor
     share = device.up_share if up else 1.0 - device.up_share
     bandwidth_mbps = device.up_mbps if up else device.down_mbps
-    noise_ms = jitter_ms(device, cell.state.seed, number, leaves_ms)
+    noise_ms = jitter_ms(device, leaves_ms)
     way_ms = one_way_ms(share, device.rtt_ms, rtt_factor, noise_ms)
     return leaves_ms - now_ms + way_ms, transmission_ms(message_bytes, bandwidth_mbps * bandwidth_factor)
