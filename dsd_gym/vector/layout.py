@@ -56,9 +56,10 @@ those drawn so far."""
 REQUEST = _record(
     float64="""arrival_ms queued_ms externality_ms round_start_ms team_start_ms decided_ms first_token_ms finish_ms
     draft_ready_ms up_ms up_bytes passed_tests tests heard_ms last_mean_confidence mean_confidence
-    decoded_externality_ms decoded_bytes threshold""",
+    decoded_externality_ms decoded_bytes threshold
+    guess_confidence""",
     int32="""prompt_tokens output_tokens device target tape committed verified prefilled chunk decoded_in_chunk unread
-    decoded drafted window last_window last_accepted next previous first_message last_message""",
+    decoded drafted agreed window last_window last_accepted next previous first_message last_message""",
     int8="""status stage cloud_mode stopping guessed all_accepted has_last_round has_last_confidence""",
 )
 DEVICE = _record(

@@ -174,12 +174,23 @@ def draft(cell: Cell, number: int) -> None:
     if request.threshold >= 0.0:
         request.drafted = stopped_window(cell.confidence[first : first + request.window], request.threshold)
     request.mean_confidence = mean_confidence(cell.confidence, first, request.drafted)
+    read_on(cell, number, first)
     drafted_ms = compute(device, now_ms, max(0, request.drafted - request.guessed) * device.draft_ms)
     up_bytes = state.header_bytes + state.draft_token_bytes * request.drafted
     request.up_ms, transmit_ms = way(cell, request.device, drafted_ms, up_bytes, True)
     request.up_bytes = up_bytes + request.up_bytes
     push(state, cell.events, now_ms + (drafted_ms - now_ms + request.up_ms + transmit_ms), NORMAL, WINDOW, number)
     request.stage = AWAY
+
+
+@part
+def read_on(cell: Cell, number: int, first: int) -> None:
+    """Read from the tape, while it is at hand, how many drafts will agree, and the draft's next first guess."""
+    request, agreed = cell.requests[number], 0
+    while agreed < request.drafted and cell.accepted[first + agreed]:
+        agreed += 1
+    request.agreed = agreed
+    request.guess_confidence = cell.confidence[first + min(agreed + 1, request.output_tokens - request.committed)]
 
 
 @part
@@ -229,6 +240,7 @@ def take_in(cell: Cell, log: Log, deployment: int, number: int, stage: int, plac
     if stage == FIRST_TOKEN:
         request.first_token_ms = request.round_start_ms = state.now_ms
         request.team_start_ms = team_ms(state)
+        request.guess_confidence = cell.confidence[request.tape + request.committed]
     elif stage == AWAY:
         end_round(cell, log, deployment, number, place)
     elif stage == CHUNK:

@@ -76,14 +76,11 @@ def prefilled(cell: Cell, number: int, batch_size: int, marginal_ms: float) -> N
 
 @part
 def verified(cell: Cell, number: int, others: int, batch_size: int, marginal_ms: float) -> None:
-    """Accept the longest run of agreeing drafts; the target's own next token comes on top."""
+    """Accept the drafts that agree up to the first that does not; the target's own next token comes on top."""
     request = cell.requests[number]
     before = request.verified
-    missing, accepted = request.output_tokens - before, 0
-    first = request.tape + before
-    while accepted < request.drafted and cell.accepted[first + accepted]:
-        accepted += 1
-    accepted = min(accepted, missing)
+    missing = request.output_tokens - before
+    accepted = min(request.agreed, missing)
     tokens = min(accepted + 1, missing)
     cost_ms = presence_ms(cell, number, request.drafted + 1, others)
     request.verified = before + tokens

@@ -82,7 +82,7 @@ def observe(cell: Cell, number: int, seen: FloatArray) -> None:
     seen[3], seen[4] = request.all_accepted, request.has_last_round
     seen[5], seen[6] = 0.0, request.guessed
     if request.guessed:
-        seen[5] = cell.confidence[request.tape + request.committed]
+        seen[5] = request.guess_confidence
     seen[7], seen[8] = request.last_mean_confidence, request.has_last_confidence
     seen[9], seen[10] = request.cloud_mode, device.draft_ms
     seen[11], seen[12], seen[13] = device.last_rtt_ms, device.smoothed_ms, device.deviation_ms
