@@ -60,7 +60,8 @@ def arrival_times(law: ArrivalLaw, seed: np.uint64, until_ms: float, limit: int)
         if not thinned or uniform(seed, kind, np.uint64(index), np.uint64(2)) * law.peak < factor_at(law, now_ms):
             if count == len(times):
                 longer = np.empty(2 * count)
-                longer[:count] = times
+                for place in range(count):  # to assign a slice takes seconds to compile
+                    longer[place] = times[place]
                 times = longer
             times[count] = now_ms
             count += 1

@@ -154,7 +154,29 @@ def run(cell: Cell, log: Log, deployment: int, answered: int) -> int:
                     return lacking
                 state.now_ms = event.at_ms
                 pop(state)
-        happen(cell, log, deployment, kind, who)
+        if kind == GUESSED:
+            ask(cell, who)
+        elif kind == WINDOW:
+            verify(cell, who)
+        elif kind == MESSAGE:
+            cell.messages[who].arrived = 1
+            read_inbox(cell, log, deployment, cell.messages[who].request)
+        elif kind == PASS_END:
+            end_pass(cell, who)
+        elif kind == PASS_START:
+            begin_pass(cell, who)
+        elif kind == ANSWERED:
+            decided(cell, log, deployment, who)
+        elif kind == DECODE:
+            decode(cell, who)
+        elif kind == STOP:
+            cell.requests[who].stopping = 1
+        elif kind == PROMPT:
+            prompt_arrived(cell, log, deployment, who)
+        elif kind == ARRIVAL:
+            arrive(cell, log, deployment, who)
+        elif kind == END:
+            cell.state.stopped = 1
         who = NONE
     return ASKED
 
@@ -177,34 +199,6 @@ def room(cell: Cell, log: Log, kind: int, who: int) -> int:
     if state.events + pushed > len(cell.events):
         return NO_EVENT_ROOM
     return ASKED
-
-
-@part
-def happen(cell: Cell, log: Log, deployment: int, kind: int, who: int) -> None:
-    """Let one event happen."""
-    if kind == GUESSED:
-        ask(cell, who)
-    elif kind == WINDOW:
-        verify(cell, who)
-    elif kind == MESSAGE:
-        cell.messages[who].arrived = 1
-        read_inbox(cell, log, deployment, cell.messages[who].request)
-    elif kind == PASS_END:
-        end_pass(cell, who)
-    elif kind == PASS_START:
-        begin_pass(cell, who)
-    elif kind == ANSWERED:
-        decided(cell, log, deployment, who)
-    elif kind == DECODE:
-        decode(cell, who)
-    elif kind == STOP:
-        cell.requests[who].stopping = 1
-    elif kind == PROMPT:
-        prompt_arrived(cell, log, deployment, who)
-    elif kind == ARRIVAL:
-        arrive(cell, log, deployment, who)
-    elif kind == END:
-        cell.state.stopped = 1
 
 
 @part

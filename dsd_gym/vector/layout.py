@@ -47,8 +47,8 @@ STATE = _record(
     prompt_token_bytes draft_token_bytes committed_token_bytes""",
     int64="order arrived arrival_limit",
     uint64="seed",
-    int32="""events hole woken asking stopped sources live arrivals users free_message free_messages chunk_tokens targets
-    first_stream max_window""",
+    int32="""events hole woken asking stopped sources live arrivals users free_message free_messages chunk_tokens
+    targets first_stream max_window""",
 )
 """A deployment. `asking` is the request that waits for an answer, `woken` the target that is to begin; `arrivals` are
 those drawn so far."""
@@ -82,7 +82,8 @@ MESSAGE_RECORD = np.dtype(
     [
         *_REPORT,
         *[(name, np.float64) for name in ("externality_ms", "propagation_ms", "message_bytes")],
-        *[(name, np.int32) for name in ("request", "next", "tokens", "accepted")],
+        ("request", np.int64),
+        *[(name, np.int32) for name in ("next", "tokens", "accepted")],
         *[(name, np.int8) for name in ("final", "arrived")],
     ],
     align=True,

@@ -156,7 +156,7 @@ class Rows:
         have = getattr(self._world, names[0]).shape[1]
         if needed > have:
             if needed > MOST_ENTRIES and name != "positions":
-                raise ConfigError(f"a run needs {needed} {name}, and the compiled simulator takes {MOST_ENTRIES} at most")
+                raise ConfigError(f"a run needs {needed} {name}; the compiled simulator takes {MOST_ENTRIES} at most")
             size = max(needed, 2 * have)
             longer: dict[str, Any] = {n: _longer(getattr(self._world, n), size) for n in names}
             self._world = self._world._replace(**longer)

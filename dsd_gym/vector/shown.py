@@ -17,8 +17,7 @@ def shown(seen: FloatArray) -> NDArray[np.float32]:
     result, logs = np.empty(seen.shape, np.float32), np.empty((len(seen), _COLUMNS - FIRST_LOG))
     bound(seen, HIGH, SCALE, result, logs)
     np.log(logs, out=logs)  # numpy has this one for whole vectors
-    logs *= LOG_SCALE
-    result[:, FIRST_LOG:] = logs
+    finish(logs, LOG_SCALE, result)
     return result
 
 
@@ -30,3 +29,11 @@ def bound(seen: FloatArray, high: FloatArray, scale: FloatArray, result: NDArray
             result[row, column] = max(min(seen[row, column], high[column]), 0.0) * scale[column]
         for column in range(FIRST_LOG, _COLUMNS):
             logs[row, column - FIRST_LOG] = max(min(seen[row, column], high[column]), 0.0) * scale[column] + 1.0
+
+
+@compiled
+def finish(logs: FloatArray, log_scale: FloatArray, result: NDArray[np.float32]) -> None:
+    """Write what comes of the logarithms."""
+    for row in range(len(logs)):
+        for column in range(_COLUMNS - FIRST_LOG):
+            result[row, FIRST_LOG + column] = logs[row, column] * log_scale[column]
