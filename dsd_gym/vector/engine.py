@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
+from dsd_gym.vector.arrivals import arrive, count_waiting, prompt_arrived, think
 from dsd_gym.vector.compiled import compiled, part
 from dsd_gym.vector.events import close, kind_of, pop, push, who_of
 from dsd_gym.vector.foresight import foresee
@@ -33,7 +32,7 @@ from dsd_gym.vector.layout import (
     Told,
     World,
 )
-from dsd_gym.vector.life import ask, count_waiting, decided, enter, prompt_arrived, read_inbox, send_prompt, think
+from dsd_gym.vector.life import ask, decided, read_inbox
 from dsd_gym.vector.outcomes import deliver
 from dsd_gym.vector.received import observe
 from dsd_gym.vector.target import begin_pass, decode, verify
@@ -199,34 +198,6 @@ def room(cell: Cell, log: Log, kind: int, who: int) -> int:
     if state.events + pushed > len(cell.events):
         return NO_EVENT_ROOM
     return ASKED
-
-
-@part
-def arrive(cell: Cell, log: Log, deployment: int, number: int) -> None:
-    """Begin a request; an open loop's next is on its way then."""
-    state = cell.state
-    if state.users:
-        if state.now_ms >= state.horizon_ms or state.arrived >= state.arrival_limit:
-            end_source(state)
-            return
-        cell.requests[number].arrival_ms = state.now_ms
-    state.arrived += 1
-    enter(cell, log, deployment, number)
-    if not state.users:
-        if number + 1 < state.arrivals:
-            ahead_ms = cell.requests[number + 1].arrival_ms - state.now_ms
-            push(state, cell.events, state.now_ms + ahead_ms, NORMAL, ARRIVAL, number + 1)
-        else:
-            end_source(state)
-    send_prompt(cell, number)
-
-
-@part
-def end_source(state: Any) -> None:
-    """Let nothing more come from a user or an open loop."""
-    state.sources -= 1
-    if state.sources == 0 and state.live == 0:
-        state.stopped = 1
 
 
 @part

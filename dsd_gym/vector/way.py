@@ -1,4 +1,4 @@
-"""The link of a device: `dsd_gym.network.link` and `dsd_gym.network.regimes` over records."""
+"""A device: the time of its draft model, and its link: `dsd_gym.network.link` and `regimes` over records."""
 
 from __future__ import annotations
 
@@ -22,6 +22,13 @@ from dsd_gym.vector.compiled import (
 from dsd_gym.vector.layout import Cell
 
 _REGIME = luck.REGIME
+
+
+@part
+def compute(device: Any, now_ms: float, work_ms: float) -> float:
+    """Book the draft model for `work_ms` from `now_ms` on and return when it will be done."""
+    device.busy_until_ms = max(now_ms, device.busy_until_ms) + work_ms
+    return device.busy_until_ms  # type: ignore[no-any-return]
 
 
 @part
