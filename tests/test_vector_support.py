@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from twins import compilable, compilable_case
 
@@ -16,6 +17,7 @@ from dsd_gym.config import ConfigError
 from dsd_gym.family import Family, load_scenario_or_family
 from dsd_gym.scenario import Scenario
 from dsd_gym.scenario_files import load_scenario
+from dsd_gym.vector import rows
 from dsd_gym.vector.env import EdgeCloudVectorEnv
 from dsd_gym.vector.loading import Deployment
 from dsd_gym.vector.support import _ONLY, unsupported
@@ -147,3 +149,20 @@ def test_a_family_is_refused_for_what_it_might_draw(ranges: str, why: str | None
 @pytest.mark.parametrize("name", ["train/family", "train/broad", "train/single"])
 def test_the_training_scenarios_are_compiled(name: str) -> None:
     assert unsupported(load_scenario_or_family(name)) is None
+
+
+def test_a_count_too_long_for_half_a_word_is_none_too_many() -> None:
+    """A chunk that no answer fills lasts as long as one that all do: both are over when the answer is."""
+    told = []
+    for chunk_tokens in (10_000, 10**11):
+        env = EdgeCloudVectorEnv(2, load_scenario("train/single", {"cloud.chunk_tokens": chunk_tokens}))
+        env.reset(seed=0)
+        told.append([env.step(np.zeros(2, np.int64))[1].tolist() for _ in range(50)])
+    assert told[0] == told[1]
+
+
+def test_more_requests_than_an_event_can_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MOST_ENTRIES", 70)
+    env = EdgeCloudVectorEnv(1, load_scenario("train/single", {"workload.load": 0.9}))
+    with pytest.raises(ConfigError, match=r"a run needs \d+ requests; the compiled simulator takes 70 at most"):
+        env.reset(seed=0)

@@ -45,10 +45,10 @@ def _record(**fields: str) -> np.dtype[np.void]:
 STATE = _record(
     float64="""now_ms waited_ms taken_ms counted_ms horizon_ms think_ms reference_ms warm_up_ms header_bytes
     prompt_token_bytes draft_token_bytes committed_token_bytes""",
-    int64="order arrived arrival_limit",
+    int64="order arrived arrival_limit chunk_tokens",
     uint64="seed",
-    int32="""events hole woken asking stopped sources live arrivals users free_message free_messages chunk_tokens
-    targets first_stream max_window""",
+    int32="""events hole woken asking stopped sources live arrivals users free_message free_messages targets
+    first_stream max_window""",
 )
 """A deployment. `asking` is the request that waits for an answer, `woken` the target that is to begin; `arrivals` are
 those drawn so far."""
@@ -56,12 +56,12 @@ those drawn so far."""
 REQUEST = _record(
     float64="""arrival_ms queued_ms externality_ms round_start_ms team_start_ms decided_ms first_token_ms finish_ms
     draft_ready_ms up_ms up_bytes passed_tests tests heard_ms last_mean_confidence mean_confidence
-    decoded_externality_ms decoded_bytes threshold
-    guess_confidence""",
+    decoded_externality_ms decoded_bytes threshold guess_confidence""",
     int32="""prompt_tokens output_tokens device target tape committed verified prefilled chunk decoded_in_chunk unread
     decoded drafted agreed window last_window last_accepted next previous first_message last_message""",
     int8="""status stage cloud_mode stopping guessed all_accepted has_last_round has_last_confidence""",
 )
+"""A request. The target agrees with `agreed` of its drafts; `guess_confidence` is that of its next first guess."""
 DEVICE = _record(
     float64="""draft_ms prefill_ms busy_until_ms uplink_ms_per_token last_rtt_ms smoothed_ms deviation_ms rtt_ms
     mean_jitter_ms slot_ms up_mbps down_mbps up_share slot_jitter_ms regime_begins_ms regime_ends_ms""",
