@@ -58,6 +58,11 @@ def part(function: Function) -> Function:
     return kept(function, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
+def merged(function: Function) -> Function:
+    """Return the same for a long part that one function asks for: it becomes that one's text, and is compiled once."""
+    return kept(function, inline="always", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
 def compiled_arrays(function: Function) -> Function:
     """Return the same for a function that makes arrays."""
     return kept(function)

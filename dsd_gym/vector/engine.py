@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsd_gym.vector.arrivals import arrive, count_waiting, prompt_arrived, think
-from dsd_gym.vector.compiled import compiled, part
+from dsd_gym.vector.compiled import compiled, merged, part
 from dsd_gym.vector.events import close, kind_of, pop, push, who_of
 from dsd_gym.vector.foresight import foresee
 from dsd_gym.vector.layout import (
@@ -129,7 +129,7 @@ def answer(cell: Cell, window: int, threshold: float) -> int:
     return number  # type: ignore[no-any-return]
 
 
-@part
+@merged
 def run(cell: Cell, log: Log, deployment: int, answered: int) -> int:
     """Let the answered request go on, and events happen, until somebody asks."""
     state = cell.state
