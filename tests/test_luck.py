@@ -99,3 +99,16 @@ def test_scalar_normal_agrees_with_the_array() -> None:
     pairs = luck.uniforms(1, luck.JITTER, 2, 0, 2000).reshape(-1, 2).tolist()
     array = luck.normals(1, luck.JITTER, 2, 0, 1000)
     assert [luck.normal(*pair) for pair in pairs] == pytest.approx(array, abs=1e-12)
+
+
+def test_normal_numbers_are_right_at_the_ends_of_both_uniform_ones_and_where_mantissas_wrap() -> None:
+    ends = [2.0**-53, 0.25, 0.5**0.5, 0.5, 0.75, 1.0 - 2.0**-53]
+    ends += [float(np.nextafter(end, side)) for end in ends[1:-1] for side in (0.0, 1.0)]
+    radii, turns = (grid.ravel() for grid in np.meshgrid(np.array(ends), np.array(ends)))
+    bits = radii.view(np.int64)
+    exponents = luck.binary_exponent(bits)
+    mantissas = luck.mantissa_bits(bits, exponents).view(np.float64)
+    assert mantissas.min() >= 0.5**0.5 and mantissas.max() < 2.0**0.5
+    np.testing.assert_array_equal(np.ldexp(mantissas, exponents), radii)
+    expected = [luck.normal(*pair) for pair in zip(radii.tolist(), turns.tolist(), strict=True)]
+    assert luck.box_muller(exponents, mantissas, turns) == pytest.approx(expected, rel=0.0, abs=2e-14)
