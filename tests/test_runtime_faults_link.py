@@ -139,18 +139,15 @@ def test_a_longer_round_trip_is_measured_at_once_and_smoothed(link: EmulatedLink
 
 @pytest.mark.parametrize("spec", ["leviathan", "awc"])
 def test_a_longer_round_trip_sends_an_aware_controller_to_the_cloud(tmp_path: Path, spec: str) -> None:
-    """Passes take what those of a large pair take: there a window pays at 5 ms, and does not at 300.
-
-    What a busy machine holds up for once may look like a longer way too, so that most of the first decisions count.
-    """
+    """Passes take what those of a large pair take: there a window pays at 5 ms, and does not at 300."""
 
     async def run(link: EmulatedLink) -> None:
         witness = Witness(spec)
         change = partial(link.change, rtt_ms=300.0)
         async with edge_to(link.port, witness, "receive", 6, change, draft_pass_ms=4.0) as (edge, _):
             await generated(edge, prompts()[4])
-        assert median(witness.decided[:5]) > 0 and witness.decided[-1] == 0
-        assert median(observation.smoothed_rtt_ms for observation in witness.seen[:5]) < 100.0
+        assert 0 not in witness.decided[:5] and witness.decided[-1] == 0
+        assert max(observation.smoothed_rtt_ms for observation in witness.seen[:5]) < 100.0
 
     with target_process(tmp_path, "--target-pass-ms", "40") as target:
         with EmulatedLink(("127.0.0.1", target.port), FAST).in_thread() as link:
