@@ -1,13 +1,14 @@
 """What a controller sees at a decision: only what an edge can measure or is told by the target.
 
-`dsd_gym.stream_view` makes observations, in the simulator and in the runtime; scaling happens here alone.
+`dsd_gym.stream_view` makes observations, in the simulator and in the runtime; scaling happens here alone
+(`dsd_gym.vector.shown` compiles it).
 """
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,17 +121,20 @@ def to_array(observation: Observation) -> NDArray[np.float32]:
 
 
 def scaled(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return features in their own units, shape (..., len(FEATURES)), scaled to [0, 1]; `values` is written over."""
+    """Return features in their own units, shape (..., len(FEATURES)), scaled to [0, 1]."""
     high, scale, log_scale = _scales(values.shape)
-    np.minimum(values, high, out=values)
-    np.maximum(values, 0.0, out=values)
-    values *= scale
+    values = bounded(values, high, scale)
     logs = values[..., FIRST_LOG:] + 1.0
     np.log(logs, out=logs)  # numpy has this one for whole vectors; log1p would tell apart what float32 does not
     logs *= log_scale
     result = values.astype(np.float32)
     result[..., FIRST_LOG:] = logs
     return result
+
+
+def bounded(value: Any, high: Any, scale: Any) -> Any:
+    """Return what is clipped to [0, high] and scaled: arrays under numpy, numbers under numba, bits equal."""
+    return np.maximum(np.minimum(value, high), 0.0) * scale
 
 
 @lru_cache(maxsize=16)

@@ -58,7 +58,7 @@ class PolicyRunner:
 
         `seen` has features in their own units, (n, features). Decisions are those of `decide`; nothing is counted.
         """
-        inputs = scaled(seen.copy())
+        inputs = scaled(seen)
         if self._priced:
             inputs = np.hstack([inputs, priced_many(seen)])
         logits, far = self.logits(inputs), self.seen.far(inputs)

@@ -40,7 +40,7 @@ class TreeRunner:
 
         Nothing is counted.
         """
-        return self._tree.choose_many(seen), None, self.seen.far(scaled(seen.copy()))
+        return self._tree.choose_many(seen), None, self.seen.far(scaled(seen))
 
 
 def tree_policy(policy: Policy, tree: WindowTree, command: str, evaluation: dict[str, Any]) -> Policy:

@@ -140,6 +140,21 @@ def test_a_window_past_a_deployments_longest_is_refused_as_in_the_simulator() ->
         list(simulate_many(cells, Fickle()))
 
 
+def test_where_one_window_is_refused_no_deployment_goes_on() -> None:
+    two, single = fleet.Fleet(2), Deployment(load_scenario("train/single"))
+    for place in range(2):
+        two.load(place, single, place)
+    two.start(np.arange(2))
+    before = two.now_ms.copy(), two.state.copy()
+    for wrong in (-1, single.scenario.max_window + 1):
+        with pytest.raises(ValueError, match=f"window {wrong} is outside"):
+            two.answer(np.array([4, wrong]))
+        np.testing.assert_array_equal(two.now_ms, before[0])
+        assert (two.state == before[1]).all()
+    two.answer(np.array([4, 4]))
+    assert (two.now_ms > before[0]).all()
+
+
 def test_a_rounds_team_ms_are_those_that_all_live_requests_lived_meanwhile() -> None:
     """Overlaps of the round with every request's life, from arrival to last token; nobody is rejected here."""
     lively = {"workload": {"rate_per_s": 12}, "horizon_ms": 4000, "warm_up_ms": 0, "drain_ms": 1e6}

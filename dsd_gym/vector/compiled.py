@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numba
 
-from dsd_gym import acceptance, latency, laws, luck, stream_view
+from dsd_gym import acceptance, latency, laws, luck, observation, stream_view
 from dsd_gym.network import regimes
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -98,6 +98,7 @@ mean_confidence: Callable[..., float] = compiled(acceptance.mean_confidence)
 next_difficulty = compiled(acceptance.next_difficulty)
 first_state: Callable[..., int] = compiled(regimes.first_state)
 next_state = compiled(regimes.next_state)
+bounded = compiled(observation.bounded)
 normal = compiled(luck.normal)
 binary_exponent = compiled(luck.binary_exponent)
 mantissa_bits = compiled(luck.mantissa_bits)

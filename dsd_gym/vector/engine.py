@@ -37,9 +37,8 @@ from dsd_gym.vector.outcomes import deliver
 from dsd_gym.vector.received import observe
 from dsd_gym.vector.target import begin_pass, decode, verify
 
-ASKED, OVER, WRONG_WINDOW, NO_EVENT_ROOM, NO_MESSAGE_ROOM, NO_REQUEST_ROOM, NO_LOG_ROOM = range(7)
-"""How a deployment stands when it stops: a question, the end, an answer that it cannot take, or an array that must
-grow before it can go on."""
+ASKED, OVER, NO_EVENT_ROOM, NO_MESSAGE_ROOM, NO_REQUEST_ROOM, NO_LOG_ROOM = range(6)
+"""How a deployment stands when it stops: a question, the end, or an array that must grow before it can go on."""
 
 _MOST_PUSHED = 4
 """Events that one event schedules at most, the messages of a pass aside."""
@@ -49,9 +48,13 @@ _MOST_PUSHED = 4
 def advance(world: World, log: Log, told: Told, chosen: NDArray[np.int64]) -> int:
     """Answer the question of each `chosen` deployment, if it has one, and go on to the next; tell of it.
 
-    Return how many could not: one with a wrong answer does nothing, one for which an array is too small stops before
-    the event that would not fit, to be called again.
+    Return how many could not: one for which an array is too small stops before the event that would not fit, to be
+    called again. If a window is out of its deployment's range nothing goes on, and -1 - deployment is returned.
     """
+    for deployment in chosen:
+        state = world.state[deployment]
+        if state.asking != NONE and not 0 <= told.windows[deployment] <= state.max_window:
+            return -1 - int(deployment)
     stuck = 0
     for deployment in chosen:
         cell = Cell(
@@ -74,10 +77,6 @@ def advance(world: World, log: Log, told: Told, chosen: NDArray[np.int64]) -> in
             continue
         answered = NONE
         if state.asking != NONE:
-            if told.windows[deployment] < 0 or told.windows[deployment] > state.max_window:
-                told.standing[deployment] = WRONG_WINDOW
-                stuck += 1
-                continue
             answered = answer(cell, told.windows[deployment], told.thresholds[deployment])
         standing = run(cell, log, deployment, answered)
         told.standing[deployment] = standing

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from dsd_gym.controller import NO_THRESHOLD
 from dsd_gym.observation import FEATURE_NAMES
-from dsd_gym.vector.engine import OVER, WRONG_WINDOW, advance
+from dsd_gym.vector.engine import NO_EVENT_ROOM, OVER, advance
 from dsd_gym.vector.foresight import FORESIGHT
 from dsd_gym.vector.layout import FloatArray, Records, Told
 from dsd_gym.vector.rows import Rows, new_log
@@ -56,7 +56,7 @@ class Fleet(Rows):
         """Answer every question that is pending and go on to the next ones.
 
         Raises:
-            ValueError: a window is longer than its deployment's longest, or negative. The others have gone on.
+            ValueError: a window is longer than its deployment's longest, or negative. None has gone on.
         """
         self._log.counts[:] = 0
         self._told.windows[:] = windows
@@ -65,12 +65,12 @@ class Fleet(Rows):
         self._go_on(self._all)
 
     def _go_on(self, places: Ints) -> None:
-        while advance(self._world, self._log, self._told, places):
-            standing = self._standing[places]
-            if (wrong := places[standing == WRONG_WINDOW]).size:
-                window, longest = self._told.windows[wrong[0]], self._world.state["max_window"][wrong[0]]
-                raise ValueError(f"window {window} is outside 0..{longest}")
-            places = places[standing > WRONG_WINDOW]
+        while stuck := advance(self._world, self._log, self._told, places):
+            if stuck < 0:
+                wrong = -1 - stuck
+                longest = self._world.state["max_window"][wrong]
+                raise ValueError(f"window {self._told.windows[wrong]} is outside 0..{longest}")
+            places = places[self._standing[places] >= NO_EVENT_ROOM]
             self._make_room(places)
 
     # --- what came of it ----------------------------------------------------------------------------------------

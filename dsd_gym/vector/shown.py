@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsd_gym.observation import FEATURES, FIRST_LOG, HIGH, LOG_SCALE, SCALE
-from dsd_gym.vector.compiled import compiled
+from dsd_gym.vector.compiled import bounded, compiled
 from dsd_gym.vector.layout import FloatArray
 
 _COLUMNS = len(FEATURES)
@@ -26,9 +26,9 @@ def bound(seen: FloatArray, high: FloatArray, scale: FloatArray, result: NDArray
     """Write what is linear, and what the logarithms are to be taken of."""
     for row in range(len(seen)):
         for column in range(FIRST_LOG):
-            result[row, column] = max(min(seen[row, column], high[column]), 0.0) * scale[column]
+            result[row, column] = bounded(seen[row, column], high[column], scale[column])
         for column in range(FIRST_LOG, _COLUMNS):
-            logs[row, column - FIRST_LOG] = max(min(seen[row, column], high[column]), 0.0) * scale[column] + 1.0
+            logs[row, column - FIRST_LOG] = bounded(seen[row, column], high[column], scale[column]) + 1.0
 
 
 @compiled
