@@ -27,7 +27,7 @@ from dsd_gym.config import ConfigError, did_you_mean, parse_assignments
 from dsd_gym.files import Parser, exits_cleanly, whole_number, write_atomically
 from dsd_gym.scenario_files import load_scenarios
 from dsd_gym.window_tree import WindowTree
-from policies import REGRESSOR, Policy, PolicyError, load_policy, save_policy, tree_policy
+from policies import REGRESSOR, STACKED, Policy, PolicyError, load_policy, save_policy, tree_policy
 
 DEFAULT_OUT = Path("runs/evaluation")
 SEEDS = 5
@@ -150,7 +150,7 @@ def _explainable(path: Path) -> Policy:
         policy = load_policy(path)
     except PolicyError as error:
         raise ConfigError(str(error)) from None
-    if policy.header.kind == REGRESSOR:
+    if policy.header.kind in (REGRESSOR, STACKED):
         raise ConfigError(f"{path}: a {policy.header.kind} remembers; only decisions on one observation are explained")
     return policy
 

@@ -13,7 +13,8 @@ from dsd_gym.controller import NO_THRESHOLD
 from dsd_gym.observation import Observation
 from dsd_gym.pricing import best_window
 from dsd_gym.records import Decision
-from policies import REGRESSOR, TREE, Policy, PolicyRunner, TreeRunner
+from policies import REGRESSOR, STACKED, TREE, Policy, PolicyRunner, TreeRunner
+from policies.past_rounds import NO_ROUNDS, after
 
 
 class Learned(Controller):
@@ -45,6 +46,25 @@ class Learned(Controller):
         return windows, thresholds
 
 
+class Stacked(Controller):
+    """Answer with the most probable window of a policy that sees its request's last rounds one by one."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.runner = PolicyRunner(policy)
+        self._rule = policy.header.max_window, PRICE, CLOUD_MARGIN
+        self._past: dict[int, tuple[float, ...]] = {}
+
+    def decide(self, observation: Observation, stream: int) -> Decision:
+        """Return the argmax of the network's logits; far outside, the rule's window, as `Learned` does."""
+        past = self._past[stream] = after(self._past.get(stream, NO_ROUNDS), observation)
+        decision = self.runner.decide(observation, past)
+        return Decision(best_window(observation, *self._rule)) if self.runner.seen.last_far else decision
+
+    def forget(self, stream: int) -> None:
+        """Drop the rounds of a request that ended."""
+        self._past.pop(stream, None)
+
+
 def learned_controller(policy: Policy) -> Controller:
     """Return the controller for a policy's kind: a regressor's windows are AWC's, which smooths them."""
-    return AwcMlp(policy) if policy.header.kind == REGRESSOR else Learned(policy)
+    return {REGRESSOR: AwcMlp, STACKED: Stacked}.get(policy.header.kind, Learned)(policy)

@@ -10,13 +10,14 @@ from stable_baselines3.common.utils import LinearSchedule
 from agents.credit import StreamCredit
 from agents.network import VisibleFeatures, WindowPolicy
 from agents.ppo import StreamPPO
+from agents.stacked_env import StackedVecEnv
 from agents.train_config import TrainConfig
 from agents.vec_env import SimulatedVecEnv, StreamVecEnv, make_vec_env
 from dsd_gym.config import ConfigError
 from dsd_gym.family import load_scenario_or_family
 from dsd_gym.observation import FEATURE_NAMES
 from dsd_gym.vector.support import unsupported
-from policies.kinds import KINDS, PRICED
+from policies.kinds import KINDS, LOGITS, STACKED
 
 P = TypeVar("P", bound=StreamPPO)
 ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
@@ -26,10 +27,10 @@ def make_env(train_config: TrainConfig, count: int) -> StreamVecEnv:
     """Return `count` of the config's deployments; ConfigError if the credit asked for cannot be had in them."""
     source = load_scenario_or_family(train_config.scenario, train_config.overrides)
     thresholds, foresight = train_config.stop_thresholds or None, train_config.critic == "informed"
-    env = make_vec_env(source, count, thresholds, foresight, train_config.kind == PRICED)
+    env = make_vec_env(source, count, thresholds, foresight, train_config.kind != LOGITS)
     if train_config.credit.cost == "team" and isinstance(env, SimulatedVecEnv):
         raise ConfigError(f"credit.cost: team needs a compiled scenario, and {unsupported(source)} is not compiled")
-    return env
+    return StackedVecEnv(env) if train_config.kind == STACKED else env
 
 
 def build(kind: type[P], train_config: TrainConfig, env: StreamVecEnv, seed: int) -> P:

@@ -14,7 +14,7 @@ from dsd_gym.config_errors import did_you_mean
 from dsd_gym.family import Family, load_scenario_or_family
 from dsd_gym.observation import FEATURE_NAMES
 from dsd_gym.scenario import Scenario
-from policies import LOGITS, PRICED
+from policies import LOGITS, PRICED, STACKED
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[1] / "configs" / "train"
 
@@ -146,8 +146,9 @@ class TrainConfig(Training):
     critic: Literal["informed", "blind"] = "informed"
     """Whether the critic, which is not exported, knows the luck and the state that no edge could know, where the
     scenario is compiled (`dsd_gym.vector.foresight`); or sees what the policy does."""
-    inputs: Literal["priced", "features"] = "priced"
-    """What the policy sees: an observation's features and what each window is expected to cost, or features alone."""
+    inputs: Literal["priced", "features", "stacked"] = "priced"
+    """What the policy sees: an observation's features and what each window is expected to cost; features alone; or
+    features, costs and the request's last rounds one by one (`policies.past_rounds`)."""
     hidden_features: tuple[str, ...] = ()
     """Features that the policy does not see, to find out what they are worth."""
     checkpoint_every: Count = 500_000
@@ -162,13 +163,13 @@ class TrainConfig(Training):
     @property
     def kind(self) -> str:
         """Return the kind of policy that comes of it (`policies.kinds`)."""
-        return PRICED if self.inputs == "priced" else LOGITS
+        return {"features": LOGITS, "priced": PRICED, "stacked": STACKED}[self.inputs]
 
     def __post_init__(self) -> None:
         for name in self.hidden_features:
             if name not in FEATURE_NAMES:
                 raise ValueError(f"hidden_features: {name} is no feature{did_you_mean(name, FEATURE_NAMES)}")
-        if self.hidden_features and self.inputs == "priced":
+        if self.hidden_features and self.inputs != "features":
             raise ValueError("hidden_features: what windows cost is made of all features; needs inputs: features")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from agents import make_controller
-from agents.learned import Learned
+from agents.learned import learned_controller
 from agents.static import Static
 from dsd_gym.comparison.cells import scenario_digest
 from dsd_gym.errors import UserError
@@ -26,7 +26,7 @@ from dsd_gym.files import write_atomically
 from dsd_gym.metrics import request_latencies, scored_requests
 from dsd_gym.records import Records
 from dsd_gym.scenario import Scenario
-from dsd_gym.vector.running import simulate_each, simulate_many
+from dsd_gym.vector.running import simulate_all, simulate_each, simulate_many
 from policies import Policy
 
 FAMILY = "train/broad"
@@ -57,7 +57,7 @@ def deployments(count: int = DEPLOYMENTS) -> tuple[tuple[Scenario, int], ...]:
 
 def latencies(policy: Policy, cells: Sequence[tuple[Scenario, int]]) -> list[float]:
     """Return the mean normalised latency (ms a token) of each (scenario, seed) under a policy."""
-    return _means(simulate_many(cells, Learned(policy)), len(cells))
+    return _means(simulate_all(cells, partial(learned_controller, policy)), len(cells))
 
 
 def _means(runs: Iterator[tuple[int, Records]], count: int) -> list[float]:

@@ -3,7 +3,7 @@
 from policies.errors import PolicyError
 from policies.format import load_policy, save_policy
 from policies.header import FORMAT_VERSION, PolicyHeader
-from policies.kinds import LOGITS, PRICED, REGRESSOR, TREE
+from policies.kinds import LOGITS, PRICED, REGRESSOR, STACKED, TREE
 from policies.mlp import PolicyRunner
 from policies.policy import Layer, Policy
 from policies.regressor import WindowRegressor
@@ -14,6 +14,7 @@ __all__ = [
     "LOGITS",
     "PRICED",
     "REGRESSOR",
+    "STACKED",
     "TREE",
     "Layer",
     "Policy",

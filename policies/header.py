@@ -9,10 +9,11 @@ from typing import Any
 
 from dsd_gym.observation import FEATURE_NAMES, MAX_WINDOW
 from policies.errors import PolicyError
-from policies.kinds import KINDS, LOGITS, PRICED, TREE, Pairs
+from policies.kinds import KINDS, LOGITS, PRICED, STACKED, TREE, Pairs
 
-FORMAT_VERSION = 5
-"""Version 1 had one kind of network, `logits`, and did not name it; 3 had no priced policies, 4 other trees."""
+FORMAT_VERSION = 6
+"""Version 1 had one kind of network, `logits`, and did not name it; 3 had no priced policies, 4 other trees, 5 no
+stacked ones."""
 
 
 def current_scaling() -> Pairs:
@@ -26,7 +27,7 @@ class PolicyHeader:
 
     max_window: int
     activation: str
-    """Between layers: `tanh` or `relu` for (priced) logits, `silu` for a regressor, `none` for a tree."""
+    """Between layers: `tanh` or `relu` for logits, priced and stacked, `silu` for a regressor, `none` for a tree."""
     feature_ranges: Pairs
     """{feature: (low, high)} met in training, in the feature's own unit, not scaled. Of a policy that `train.py` made,
     bounded features (without a knee, no flags) leave out half a percent at either end: a bound is never far away, but
@@ -92,7 +93,7 @@ class PolicyHeader:
         )
 
 
-_SINCE = {TREE: 5, PRICED: 4}
+_SINCE = {STACKED: 6, TREE: 5, PRICED: 4}
 """The format that brought a kind. Trees of formats 3 and 4, which did not ask for costs, can be distilled anew."""
 
 _TYPES: dict[str, type] = {

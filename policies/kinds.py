@@ -8,9 +8,10 @@ from typing import NamedTuple
 from dsd_gym.observation import FEATURES, Feature
 from dsd_gym.priced_inputs import ASKED
 from policies.errors import PolicyError
+from policies.past_rounds import PAST_INPUTS
 from policies.window_inputs import WINDOW_INPUTS
 
-LOGITS, PRICED, REGRESSOR, TREE = "logits", "priced", "regressor", "tree"
+LOGITS, PRICED, STACKED, REGRESSOR, TREE = "logits", "priced", "stacked", "regressor", "tree"
 
 Pairs = dict[str, tuple[float, float]]
 
@@ -61,6 +62,12 @@ KINDS = {
     PRICED: Kind(
         "an observation and what each window is expected to cost in, a logit for each window out",
         ASKED,
+        ("tanh", "relu"),
+        _check_logits,
+    ),
+    STACKED: Kind(
+        "the same and the request's last rounds in, a logit for each window out",
+        ASKED | PAST_INPUTS,
         ("tanh", "relu"),
         _check_logits,
     ),

@@ -1,4 +1,4 @@
-"""Decide with a policy of (priced) logits, in numpy, and count what training had not seen.
+"""Decide with a policy of logits, priced or stacked, in numpy, and count what training had not seen.
 
 A lone observation goes through the network twice, as two rows: BLAS has another kernel for a vector, whose sums differ
 in the last bit, so that a decision would depend on how many were taken at once.
@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsd_gym.observation import Observation, scaled, to_array
-from dsd_gym.priced_inputs import priced, priced_many
+from dsd_gym.priced_inputs import ASKED, priced, priced_many
 from dsd_gym.records import Decision
 from policies.errors import PolicyError
-from policies.kinds import LOGITS, PRICED
+from policies.kinds import LOGITS, PRICED, STACKED
 from policies.policy import Policy
 from policies.ranges import seen_ranges
 
@@ -26,23 +26,27 @@ class PolicyRunner:
     """A policy at work. Holds buffers and counters, so it serves any number of streams but one thread."""
 
     def __init__(self, policy: Policy) -> None:
-        if policy.header.kind not in (LOGITS, PRICED):
+        if policy.header.kind not in (LOGITS, PRICED, STACKED):
             raise PolicyError(f"a {policy.header.kind} has no logits")
         self.policy = policy
         self.seen = seen_ranges(policy.header)
         """Counts what training had not seen."""
         self._thresholds = policy.header.stop_thresholds
-        self._priced = policy.header.kind == PRICED
+        self._priced = policy.header.kind != LOGITS
         self._relu = policy.header.activation == "relu"
         self._layers = [(np.ascontiguousarray(layer.weight.T), layer.bias) for layer in policy.layers]
         self._pair = np.empty((2, len(policy.header.feature_names)), np.float32)
         self._buffers = [np.empty((2, len(layer.bias)), np.float32) for layer in policy.layers]
 
-    def decide(self, observation: Observation) -> Decision:
-        """Return the window of the highest logit (the shortest one of equals), and a threshold where one is chosen."""
+    def decide(self, observation: Observation, past: Sequence[float] = ()) -> Decision:
+        """Return the window of the highest logit (the shortest one of equals), and a threshold where one is chosen.
+
+        `past` is what a stacked policy remembers of the request (`policies.past_rounds`).
+        """
         self._pair[:, : len(observation)] = to_array(observation)
         if self._priced:
-            self._pair[:, len(observation) :] = priced(observation)
+            self._pair[:, len(observation) : len(ASKED)] = priced(observation)
+        self._pair[:, len(ASKED) :] = past
         self.seen.count(self._pair[0])
         logits = self._forward(self._pair, self._buffers)[0]
         if not self._thresholds:
@@ -56,7 +60,8 @@ class PolicyRunner:
     ) -> tuple[NDArray[np.int64], NDArray[np.float64] | None, NDArray[np.bool_]]:
         """Return windows, thresholds (-1: none) or None, and what is far outside all that training has seen.
 
-        `seen` has features in their own units, (n, features). Decisions are those of `decide`; nothing is counted.
+        `seen` has features in their own units, (n, features): a stacked policy needs more. Decisions are those of
+        `decide`; nothing is counted.
         """
         inputs = scaled(seen)
         if self._priced:

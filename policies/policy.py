@@ -30,8 +30,8 @@ class Policy:
     """A network of the header's kind: scaled features in, logits of the windows 0..max_window or one window
     out; or a tree.
 
-    The layers of `logits` and `priced` follow one another. Of a `regressor` the first leads into blocks of two, each of
-    which adds to what it was given, and the last leads out (`policies.regressor`). A `tree` has no layers.
+    The layers of `logits`, `priced` and `stacked` follow one another. Of a `regressor` the first leads into blocks of
+    two, each of which adds to what it was given, and the last leads out (`policies.regressor`). A `tree` has no layers.
     """
 
     header: PolicyHeader

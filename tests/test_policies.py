@@ -219,7 +219,7 @@ def test_a_newer_format_is_refused_before_anything_else(tmp_path: Path) -> None:
         ),
         ({"feature_ranges": dict.fromkeys(FEATURE_NAMES, (0, 10**400))}, "a number past floating point"),
         ({"hidden": 64}, "unknown key hidden"),
-        ({"kind": "forest"}, "unknown kind 'forest': known are logits, priced, regressor, tree"),
+        ({"kind": "forest"}, "unknown kind 'forest': known are logits, priced, stacked, regressor, tree"),
         ({"kind": "regressor"}, "activation 'tanh': known are silu"),
         ({"kind": "regressor", "activation": "silu"}, "unknown here: acceptance_estimate"),
         ({"format_version": 1}, "unknown key kind"),

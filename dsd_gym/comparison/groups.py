@@ -85,11 +85,7 @@ def run_group(group: Group) -> list[Row]:
 
 def _simulated(group: Group) -> Iterator[tuple[int, Records]]:
     """Yield the place of a cell and its records, as they end."""
-    from dsd_gym.vector.running import simulate_each, simulate_many  # numba
+    from dsd_gym.vector.running import simulate_all  # numba
 
     first, runs = group[0], [(cell.scenario, cell.seed) for cell in group]
-    make = partial(first.make_controller, first.controller, first.scenario.max_window)
-    controller = make()
-    if isinstance(controller, DecidesMany):
-        return simulate_many(runs, controller)
-    return simulate_each(runs, make)
+    return simulate_all(runs, partial(first.make_controller, first.controller, first.scenario.max_window))

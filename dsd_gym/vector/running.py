@@ -48,6 +48,14 @@ def simulate_each(cells: Runs, make_controller: Callable[[], Controller]) -> Ite
     return simulate_with(cells, lambda fleet: EachAlone(fleet.count, make_controller))
 
 
+def simulate_all(cells: Runs, make_controller: Callable[[], Controller]) -> Iterator[tuple[int, Records]]:
+    """Do the same with one controller for all runs, if its decisions depend on the observation alone."""
+    controller = make_controller()
+    if isinstance(controller, DecidesMany):
+        return simulate_many(cells, controller)
+    return simulate_each(cells, make_controller)
+
+
 def simulate_with(cells: Runs, answers_for: Callable[[Fleet], Answers]) -> Iterator[tuple[int, Records]]:
     """Do the same with whoever answers for a fleet; runs are put in its places, and begin, in the order of `cells`."""
     fleet = Fleet(min(len(cells), WIDTH))
