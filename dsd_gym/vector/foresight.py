@@ -15,7 +15,7 @@ from dsd_gym.vector.way import way
 FORESIGHT = ("run_ahead", "accepted_near", "accepted_far", "tokens_left", "live_requests", "pass_left_ms", "way_ms")
 """Columns, each scaled to [0, 1]."""
 
-_RUN, _NEAR, _FAR, _LEFT = 16, 8, 32, 256
+MOST_RUN, _NEAR, _FAR, _LEFT = 16, 8, 32, 256
 _LIVE, _MS = math.log1p(256.0), math.log1p(4000.0)
 
 
@@ -32,7 +32,7 @@ def foresee(cell: Cell, number: int, ahead: FloatArray) -> None:
         far += accepted
         if place < _NEAR:
             near += accepted
-    ahead[0], ahead[1], ahead[2] = min(run, _RUN) / _RUN, near / _NEAR, far / _FAR
+    ahead[0], ahead[1], ahead[2] = min(run, MOST_RUN) / MOST_RUN, near / _NEAR, far / _FAR
     ahead[3] = min(left, _LEFT) / _LEFT
     target = cell.targets[request.target]
     pass_left_ms = 0.0 if target.idle else max(0.0, target.start_ms + target.total_ms - state.now_ms)
