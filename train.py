@@ -26,7 +26,7 @@ from agents.checkpoint import decisions_done
 from agents.shares import shares
 from agents.train_config import AnyConfig, AwcMlpConfig, TrainConfig, load_train_config, longest_window, scenario_ranges
 from dsd_gym import config
-from dsd_gym.comparison.compare import STATIC_BEST, compare
+from dsd_gym.comparison.compare import capped, compare
 from dsd_gym.comparison.evaluation import OVERALL, Evaluation, save
 from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.comparison.tables import text_table
@@ -70,13 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _check_comparison(chosen: AnyConfig) -> None:
     """Find what the comparison at the end would stumble over before any work is done."""
-    max_window = longest_window(chosen)
-    for scenario in load_scenarios(chosen.comparison.scenarios, {}):
+    max_window, asked = longest_window(chosen), chosen.comparison
+    scenarios = load_scenarios(asked.scenarios, {})
+    for scenario in scenarios:
         if scenario.max_window < max_window:
             raise ConfigError(f"{scenario.name}: serves windows to {scenario.max_window}, training to {max_window}")
-        for spec in chosen.comparison.controllers:
-            if spec != STATIC_BEST:
-                make_controller(spec, scenario.max_window)
+    try:
+        capped(scenarios, asked.controllers, range(asked.seeds), make_controller, asked.max_requests)
+    except ConfigError as error:
+        raise ConfigError(f"{chosen.name}: comparison: {error}") from None
 
 
 def _check_workers(chosen: AnyConfig, workers: int | None, ray_address: str | None) -> None:

@@ -13,9 +13,10 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from agents.stacked_env import StackedVecEnv
@@ -31,7 +32,8 @@ from policies.kinds import KINDS, LOGITS, STACKED
 
 DEPLOYMENTS, FOLDS = 64, 4
 WINDOWS = (2, 4, 8)
-CLOUD_SHARE = 0.05
+LONGEST, CLOUD_SHARE = 8, 0.05
+"""Of the windows drawn."""
 PRIOR_TESTS = 4.0
 
 Array = NDArray[np.float64]
@@ -64,6 +66,7 @@ def collect(scenario: str, decisions: int, seed: int = 0) -> Moments:
 
 def _played(env: StackedVecEnv, steps: int, random: np.random.Generator) -> Iterator[Moments]:
     width, run = len(KINDS[STACKED].features), FORESIGHT.index("run_ahead")
+    longest = min(LONGEST, int(cast(spaces.Discrete, env.action_space).n) - 1)
     passed, tested, episodes = np.zeros(DEPLOYMENTS), np.zeros(DEPLOYMENTS), np.zeros(DEPLOYMENTS)
     seen = env.reset()
     for _ in range(steps):
@@ -72,7 +75,7 @@ def _played(env: StackedVecEnv, steps: int, random: np.random.Generator) -> Iter
         fleet = passed / np.maximum(tested, PRIOR_TESTS)
         number = np.arange(DEPLOYMENTS) + DEPLOYMENTS * episodes
         yield Moments(*(c[at_edge] for c in (seen[:, :width], fleet, MOST_RUN * seen[:, width + run], number)))
-        windows = random.integers(1, 9, DEPLOYMENTS)
+        windows = random.integers(1, longest + 1, DEPLOYMENTS)
         windows[random.random(DEPLOYMENTS) < CLOUD_SHARE] = 0
         seen, _, dones, _ = env.step(windows)
         rounds = env.rounds

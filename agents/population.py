@@ -56,6 +56,8 @@ class Population:
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
         for variant in self.variants:
+            if names.count(variant.name) > 1:
+                raise ValueError(f"variants: two are named {variant.name}")
             if variant.against is not None and variant.against not in names:
                 told = did_you_mean(variant.against, names)
                 raise ValueError(f"variants: {variant.name}: against: no variant {variant.against}{told}")
@@ -81,9 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     population = build(Population, read_yaml(options.file), source=str(options.file))
     population = _chosen(population, options.only or [], str(options.file))
-    folder = RUNS / options.file.stem
-    seeds = range(population.seeds)
-    runs = {(v.name, seed): _run(population, v, seed, folder) for v in population.variants for seed in seeds}
+    folder, seeds = RUNS / options.file.stem, range(population.seeds)
+    runs = {(v.name, seed): _run(population, v, seed, options.file) for v in population.variants for seed in seeds}
     missing = [run for run in runs.values() if not run.path.is_file()]
     with progress_bar(lines=True) as progress:
         for done, (index, trained) in enumerate(run_all(train, missing, options.jobs, options.ray), 1):
@@ -164,11 +165,12 @@ def _chosen(population: Population, only: Sequence[str], source: str) -> Populat
     return Population(kept, population.base, population.seeds)
 
 
-def _run(population: Population, variant: Variant, seed: int, folder: Path) -> Run:
-    chosen = load_train_config(None, {**population.base, **variant.set, "name": f"{variant.name}-{seed}", "seed": seed})
+def _run(population: Population, variant: Variant, seed: int, file: Path) -> Run:
+    own, source = {"name": f"{variant.name}-{seed}", "seed": seed}, f"{file}: {variant.name}"
+    chosen = load_train_config(None, {**population.base, **variant.set, **own}, source)
     if not isinstance(chosen, TrainConfig):
-        raise ConfigError(f"{variant.name}: a population is trained by PPO (learner: ppo)")
-    return Run(chosen, folder / variant.name / f"{seed}-{config_hash(chosen)[:8]}.json")
+        raise ConfigError(f"{source}: a population is trained by PPO (learner: ppo)")
+    return Run(chosen, RUNS / file.stem / variant.name / f"{seed}-{config_hash(chosen)[:8]}.json")
 
 
 def _parser() -> argparse.ArgumentParser:

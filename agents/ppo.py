@@ -21,6 +21,7 @@ from policies.kinds import KINDS, PRICED
 TAIL = 0.005
 """Share of decisions at either end of a bounded input that are too few to have taught much."""
 _BOUNDED = [one.knee is None and one.unit != "flag" for one in KINDS[PRICED].features.values()]
+"""Past rounds of a stacked policy are not among them: what was rare of each counted once, when it was the last."""
 
 
 class StreamPPO(PPO):

@@ -187,20 +187,21 @@ AnyConfig = TrainConfig | AwcMlpConfig
 _LEARNERS: dict[str, type[AnyConfig]] = {"ppo": TrainConfig, "awc_mlp": AwcMlpConfig}
 
 
-def load_train_config(path: str | Path | None, overrides: dict[str, Any]) -> AnyConfig:
+def load_train_config(path: str | Path | None, overrides: dict[str, Any], source: str | None = None) -> AnyConfig:
     """Return a validated config of the kind that its `learner` names (default: ppo).
 
-    Keys that begin with `scenario.` override the scenario's own.
+    Keys that begin with `scenario.` override the scenario's own. Errors name `source` (default: the file).
     """
     file = Path(path) if path else CONFIG_FOLDER / "default.yaml"
+    source = source or str(file)
     data = {"name": file.stem, **config.read_yaml(file)}
     of_scenario = {k.removeprefix("scenario."): v for k, v in overrides.items() if k.startswith("scenario.")}
     own = {k: v for k, v in overrides.items() if not k.startswith("scenario.")}
-    kind = _kind(data | own, str(file))
+    kind = _kind(data | own, source)
     merged = config.apply_overrides(data, own, defaults=config.to_dict(kind()))
     if of_scenario:
         merged["overrides"] = {**(merged.get("overrides") or {}), **of_scenario}
-    return config.build(kind, merged, source=str(file))
+    return config.build(kind, merged, source=source)
 
 
 def scenario_ranges(chosen: Training) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class StreamView:
         self._passed, self._tested = tests_so_far(self._passed, self._tested, window, accepted)
 
     def decoded_in_cloud(self) -> None:
-        """Take in a cloud chunk: the last window's confidence has gone stale."""
+        """Take in what the target decoded on its own: the last window's confidence has gone stale."""
         self.has_last_confidence, self.last_mean_confidence = False, 0.0
 
     def observe(

@@ -30,8 +30,8 @@ class PolicyHeader:
     """Between layers: `tanh` or `relu` for logits, priced and stacked, `silu` for a regressor, `none` for a tree."""
     feature_ranges: Pairs
     """{feature: (low, high)} met in training, in the feature's own unit, not scaled. Of a policy that `train.py` made,
-    bounded features (without a knee, no flags) leave out half a percent at either end: a bound is never far away, but
-    what was that rare taught little."""
+    bounded features (without a knee, no flags, no past rounds) leave out half a percent at either end: a bound is never
+    far away, but what was that rare taught little."""
     scenario_ranges: dict[str, Any]
     """What the training scenarios were drawn from."""
     training_config: dict[str, Any]

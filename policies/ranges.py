@@ -30,6 +30,8 @@ class SeenRanges:
         """Decisions in which at least one feature was outside its range."""
         self.last_far = False
         """Whether one of the last decision's was outside by more than its `margin`."""
+        self.far_decisions = 0
+        """Decisions of which that was true: they are left to a rule (`agents.learned`)."""
         self._names = names
         self._low, self._high = low - _SLACK, high + _SLACK
         self._least, self._most = self._low - margin, self._high + margin
@@ -58,6 +60,7 @@ class SeenRanges:
             self.out_of_range_decisions += 1
             self._outside_counts += ~inside
             self.last_far = bool(self.far(features))
+            self.far_decisions += self.last_far
 
     def far(self, features: Array) -> NDArray[np.bool_]:
         """Return whether a feature of each row is outside by more than its margin, (n,); count nothing."""

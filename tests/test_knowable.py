@@ -41,6 +41,11 @@ def test_what_is_collected_is_what_was_known_and_what_came() -> None:
     assert (with_past > 0.0).any(axis=0).all()
 
 
+def test_windows_are_no_longer_than_the_scenario_serves(tmp_path: Path) -> None:
+    (tmp_path / "short.yaml").write_text("max_window: 3")
+    assert len(collect(str(tmp_path / "short.yaml"), 640).run) > 300
+
+
 def test_a_scenario_that_is_not_compiled_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "waiting.yaml").write_text("targets: [{batch_wait_ms: 2}]")
     with pytest.raises(SystemExit) as stopped:

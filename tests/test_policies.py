@@ -400,7 +400,7 @@ def test_counts_what_training_had_not_seen() -> None:
     runner.decide(USUAL._replace(last_rtt_ms=4.0, last_window=9))
     runner.decide(USUAL._replace(last_window=0))
     runner.decide(USUAL._replace(acceptance_estimate=float("nan")))
-    assert (seen.decisions, seen.out_of_range_decisions) == (5, 4)
+    assert (seen.decisions, seen.out_of_range_decisions, seen.far_decisions) == (5, 4, 2)
     assert seen.out_of_range == {"acceptance_estimate": 1, "last_window": 2, "last_rtt_ms": 2}
 
 

@@ -35,6 +35,20 @@ def test_a_variant_set_against_nobody_is_refused() -> None:
         build(Population, {"variants": variants}, source="x.yaml")
 
 
+def test_two_variants_of_one_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match="two are named base"):
+        build(Population, {"variants": [{"name": "base"}, {"name": "base", "set": {"imitation": 0}}]}, source="x.yaml")
+
+
+def test_a_wrong_key_is_named_with_the_file_and_the_variant_it_stands_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.yaml").write_text("variants: [{name: base}, {name: other, set: {credit.chian: env}}]")
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path / "x.yaml")])
+    assert "x.yaml: other: credit.chian: unknown key; did you mean chain?" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_ends_in_a_table_and_does_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

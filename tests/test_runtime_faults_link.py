@@ -90,6 +90,18 @@ def test_connections_that_are_reset_and_refused_for_a_while_are_made_again(
     asyncio.run(run())
 
 
+def test_a_round_is_shown_once_though_the_connection_is_made_anew_after_it(link: EmulatedLink) -> None:
+    async def run() -> None:
+        witness = Witness("static:4")
+        async with edge_to(link.port, witness, "receive", 5, link.break_connections) as (edge, _):
+            rounds = await generated(edge, prompts()[2])
+            assert edge.reconnects == 1
+        verified = sum(round.drafted > 0 for round in rounds)
+        assert sum(observation.has_last_confidence for observation in witness.seen) == verified - 1 > 5
+
+    asyncio.run(run())
+
+
 def test_resets_over_and_over_cost_no_token(link: EmulatedLink) -> None:
     async def run() -> None:
         modes = Windows((4,), (0,), (0, 0, 3))

@@ -42,6 +42,20 @@ def test_more_workers_than_deployments_are_refused(capsys: pytest.CaptureFixture
     assert "from 1 to ppo.n_envs, which is 4" in error_of(capsys, *TINY, "--workers", "5")
 
 
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("comparison.max_requests=30", "comparison: overload: a cap on requests would dilute"),
+        ("comparison.scenarios=[held_out,held_out/lan_lab]", "comparison: two scenarios are named lan_lab"),
+        ("comparison.controllers=[awk]", "comparison: "),
+    ],
+)
+def test_what_the_comparison_at_the_end_would_stumble_over_is_found_first(
+    setting: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told in error_of(capsys, setting, "--dry-run")
+
+
 def test_only_ppo_has_workers(capsys: pytest.CaptureFixture[str]) -> None:
     smoke = str(ROOT / "configs/train/awc_mlp_smoke.yaml")
     assert "--workers and --ray are for PPO" in error_of(capsys, smoke, "--workers", "2")

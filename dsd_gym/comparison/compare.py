@@ -62,9 +62,9 @@ def compare(
     Raises:
         ConfigError: nothing to compare, two scenarios of one name, an unknown controller.
     """
-    scenarios, seeds = [_capped(scenario, max_requests) for scenario in scenarios], tuple(seeds)
+    seeds = tuple(seeds)
     controllers, reference = _with_reference(controllers, reference)
-    _check(scenarios, controllers, seeds, make_controller)
+    scenarios = capped(scenarios, controllers, seeds, make_controller, max_requests)
     cells = {
         (scenario.name, spec, seed): Cell(scenario, spec, seed, seed == seeds[0], make_controller)
         for scenario in scenarios
@@ -102,10 +102,14 @@ def _with_reference(controllers: Sequence[str], reference: str | None) -> tuple[
     return (specs if reference in specs else [reference, *specs]), reference
 
 
-def _check(
-    scenarios: Sequence[Scenario], controllers: Sequence[str], seeds: Sequence[int], make: MakeController
-) -> None:
-    """Find what is wrong before anything long begins."""
+def capped(
+    scenarios: Sequence[Scenario],
+    controllers: Sequence[str],
+    seeds: Sequence[int],
+    make: MakeController,
+    max_requests: int | None,
+) -> list[Scenario]:
+    """Return the scenarios as they are compared; ConfigError for what is wrong, before anything long begins."""
     if not scenarios or not seeds:
         raise ConfigError(f"no {'seeds' if scenarios else 'scenarios'} to compare with")
     names = [scenario.name for scenario in scenarios]
@@ -116,6 +120,7 @@ def _check(
         for spec in controllers:
             if spec != STATIC_BEST:
                 make(spec, max_window)
+    return [_capped(scenario, max_requests) for scenario in scenarios]
 
 
 def _to_run(controllers: Sequence[str], scenario: Scenario) -> list[str]:

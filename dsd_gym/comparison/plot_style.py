@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Okabe and Ito (2008), colours that the colour-blind can tell apart, and a dark red; markers tell them apart in grey.
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#A00000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-LINES = ("-", "--", ":")
+GREY = "#B4B4B4"
 
 
 class Style(NamedTuple):
@@ -28,7 +28,6 @@ class Style(NamedTuple):
 
     colour: str
     marker: str
-    line: str
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,8 @@ class Form:
 
 
 def style(index: int) -> Style:
-    """Return the style of the `index`-th controller; those that share a colour differ in marker and line."""
-    lap = index // len(COLOURS)
-    return Style(COLOURS[index % len(COLOURS)], MARKERS[(index + lap) % len(MARKERS)], LINES[lap % len(LINES)])
+    """Return the style of the `index`-th controller; grey once the colours are used up."""
+    return Style(COLOURS[index] if index < len(COLOURS) else GREY, MARKERS[index % len(MARKERS)])
 
 
 def plain_text(**settings: Any) -> AbstractContextManager[None]:

@@ -12,6 +12,8 @@ import numpy as np
 
 from dsd_gym.comparison.evaluation import OVERALL, Evaluation, WindowMap
 from dsd_gym.comparison.plot_style import (
+    COLOURS,
+    GREY,
     Form,
     Style,
     legend,
@@ -52,35 +54,36 @@ def draw_all(evaluation: Evaluation, folder: Path) -> list[Path]:
 
 
 def relative_latency(evaluation: Evaluation, form: Form = PNG) -> Figure:
-    """Draw each controller's normalised latency over the reference's, by scenario, with intervals."""
+    """Draw each controller's normalised latency over the reference's with its interval: a panel a scenario."""
     scenarios = [name for name, score in evaluation.scores.items() if score == "latency"] + [OVERALL]
     controllers = [spec for spec in evaluation.controllers if spec != evaluation.reference]
-    figure, (axes,) = make_grid(1, 1, form.width, 1.6 + len(scenarios) * (0.3 + 0.13 * len(controllers)))
-    names, styles = short_names(evaluation.controllers), _styles(evaluation)
-    step = 0.8 / max(len(controllers), 1)
-    for place, spec in enumerate(controllers):
-        ratios = [evaluation.summaries[scenario, spec].ratio for scenario in scenarios]
-        centre = np.array([ratio.estimate for ratio in ratios])
-        bounds = np.array([[ratio.low, ratio.high] for ratio in ratios])
-        spread = np.nan_to_num(np.abs(bounds.T - centre))
-        at = np.arange(len(scenarios)) - 0.4 + (place + 0.5) * step
-        colour, marker, _ = styles[spec]
-        axes.errorbar(
-            centre, at, xerr=spread, fmt=marker, color=colour, markersize=5, capsize=2, label=names[spec]
-        )
+    columns = max(1, min(int(form.width / 3.0), len(scenarios)))
+    rows = math.ceil(len(scenarios) / columns)
+    height = 1.0 + rows * (0.7 + 0.17 * len(controllers))
+    figure, grid = make_grid(rows, columns, form.width, height, sharey=True)
+    names, styles = short_names(evaluation.controllers), styles_of(evaluation)
+    for axes, scenario in zip(grid, scenarios, strict=False):
+        for place, spec in enumerate(controllers):
+            ratio, look = evaluation.summaries[scenario, spec].ratio, styles[spec]
+            spread = np.nan_to_num([[ratio.estimate - ratio.low], [ratio.high - ratio.estimate]])
+            axes.errorbar(
+                ratio.estimate, place, xerr=spread, fmt=look.marker, color=look.colour, markersize=5, capsize=2
+            )
+        axes.axvline(1.0, color=styles[evaluation.reference].colour, linewidth=1)
+        axes.grid(axis="y", color="#E5E5E5", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.set_xscale("log")
+        ratio_ticks(axes, 5 if columns > 1 else round(1.3 * form.width))
+        bold = "bold" if scenario == OVERALL else None
+        axes.set_title(textwrap.fill(scenario, 24), fontsize=10, fontweight=bold)
+    grid[0].set_yticks(range(len(controllers)), [names[spec] for spec in controllers])
+    grid[0].set_ylim(len(controllers) - 0.5, -0.5)
+    for axes in grid[len(scenarios) :]:
+        axes.set_visible(False)
     reference = names[evaluation.reference]
-    axes.axvline(1.0, color=styles[evaluation.reference].colour, linewidth=1)
-    axes.set_xscale("log")
-    ratio_ticks(axes, round(1.3 * form.width))
-    for row in range(len(scenarios)):
-        axes.axhspan(row - 0.5, row + 0.5, color="#F2F2F2" if row % 2 == 0 else "white", zorder=0)
-    label = f"normalised latency against {reference}\n(less is better)"
-    axes.set(ylim=(len(scenarios) - 0.5, -0.5), xlabel=label)
-    axes.set_yticks(range(len(scenarios)), [textwrap.fill(name, 18) for name in scenarios])
-    axes.get_yticklabels()[-1].set_fontweight("bold")
+    figure.supxlabel(f"normalised latency against {reference} (less is better)", fontsize=10)
     if form.titled:
         figure.suptitle(f"Normalised latency against {reference}\n{_caption(evaluation, intervals=True)}")
-    legend(figure, axes, 4)
     return figure
 
 
@@ -103,14 +106,18 @@ def tpot_distribution(evaluation: Evaluation) -> Figure:
 
 
 def tpot_panel(axes: Axes, evaluation: Evaluation, scenario: str) -> None:
-    """Draw the share of one scenario's requests below each TPOT, pooled over seeds."""
-    names, styles = short_names(evaluation.controllers), _styles(evaluation)
-    shares = np.linspace(0.0, 1.0, SHARES)
-    for spec in evaluation.controllers:
+    """Draw the share of one scenario's requests below each TPOT, pooled over seeds; policies above the rest."""
+    names, styles = short_names(evaluation.controllers), styles_of(evaluation)
+    shares, others = np.linspace(0.0, 1.0, SHARES), False
+    for spec in sorted(evaluation.controllers, key=lambda spec: styles[spec].colour == GREY):
         found = [row.tpot_quantiles_ms for row in evaluation.cell(scenario, spec) if row.tpot_quantiles_ms]
         if found:
             pooled, look = np.quantile(np.concatenate(found), shares), styles[spec]
-            axes.plot(pooled, shares, look.line, color=look.colour, linewidth=1.3, label=names[spec])
+            label = names[spec] if look.colour != GREY else None if others else "others"
+            others = others or look.colour == GREY
+            depth = 4 if _learned(spec) else 3 if look.colour != GREY else 2
+            width = 2.0 if _learned(spec) else 1.2
+            axes.plot(pooled, shares, color=look.colour, linewidth=width, zorder=depth, label=label)
     axes.set(xscale="log", xlabel="TPOT (ms per token)")
     plain_ticks(axes)
 
@@ -124,13 +131,13 @@ def over_time(evaluation: Evaluation, scenario: str, form: Form = PNG) -> Figure
         "live_requests": "requests\nin the system",
     }
     figure, grid = make_grid(len(panels), 1, form.width, min(8.0, 1.4 * form.width), sharex=True)
-    names, styles = short_names(evaluation.controllers), _styles(evaluation)
+    names, styles = short_names(evaluation.controllers), styles_of(evaluation)
     for spec in adaptive(evaluation.controllers) or evaluation.controllers:
         series, look = evaluation.cell(scenario, spec)[0].series or {}, styles[spec]
         for axes, name in zip(grid, panels, strict=True):
             values = [math.nan if value is None else value for value in series.get(name, ())]
             seconds = (np.arange(len(values)) + 0.5) * BIN_MS / 1000.0
-            axes.plot(seconds, values, look.line, color=look.colour, linewidth=1.2, label=names[spec])
+            axes.plot(seconds, values, color=look.colour, linewidth=1.2, label=names[spec])
     for axes, label in zip(grid, panels.values(), strict=True):
         axes.set_ylabel(label)
         axes.set_ylim(0.0, 1.08 * axes.get_ylim()[1])
@@ -188,12 +195,28 @@ def _to_show_over_time(evaluation: Evaluation) -> list[str]:
 def adaptive(controllers: Sequence[str]) -> list[str]:
     """Return AWC and policies; without any, whatever is not a fixed window."""
     moving = [spec for spec in controllers if not spec.startswith("static:")]
-    return [spec for spec in moving if spec == "awc" or spec.endswith(".safetensors")] or moving
+    return [spec for spec in moving if spec == "awc" or _learned(spec)] or moving
 
 
-def _styles(evaluation: Evaluation) -> dict[str, Style]:
-    """Return how each controller is drawn, the same in every picture."""
-    return {spec: style(index) for index, spec in enumerate(evaluation.controllers)}
+def _learned(spec: str) -> bool:
+    return spec.endswith(".safetensors")
+
+
+def styles_of(evaluation: Evaluation) -> dict[str, Style]:
+    """Return how each controller is drawn, the same in every picture.
+
+    Where there are more than colours, these go to the reference, to policies and to the best of the others.
+    """
+    first = [evaluation.reference, *filter(_learned, evaluation.controllers)]
+
+    def rank(spec: str) -> tuple[int, float]:
+        overall = evaluation.summaries.get((OVERALL, spec))
+        return first.index(spec) if spec in first else len(first), overall.ratio.estimate if overall else 0.0
+
+    order = evaluation.controllers
+    if len(order) > len(COLOURS):
+        order = sorted(order, key=rank)
+    return {spec: style(index) for index, spec in enumerate(order)}
 
 
 def _caption(evaluation: Evaluation, intervals: bool = False) -> str:

@@ -180,6 +180,7 @@ class Request:
         self.device.reconnects += 1
         self.cloud_mode, self._guess, self._unread_tokens = False, None, 0
         self._received(verdict)
+        self.view.decoded_in_cloud()
         self._decoded.append(verdict)
         return self._end_round(0) if self.finished else None
 
