@@ -26,7 +26,7 @@ from dsd_gym.target import Verdict
 
 @runtime_checkable
 class Privileged(Protocol):
-    """A controller that may look behind the observation: a ceiling, not a rival."""
+    """A controller that may look behind the observation: no rival."""
 
     def watch(self, simulation: Simulation) -> None:
         """Take hold of the simulation before it starts."""

@@ -28,6 +28,7 @@ from dsd_gym.comparison.plot_style import (
 from dsd_gym.comparison.series import BIN_MS
 from dsd_gym.comparison.statistics import MIN_SEEDS
 from dsd_gym.comparison.tables import short_names
+from dsd_gym.comparison.window_map import setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -181,7 +182,7 @@ def window_map(maps: Sequence[WindowMap], form: Form | None = None) -> Figure:
     bar = figure.colorbar(mesh, ax=list(grid), label="window (tokens); 0: the cloud decodes")
     bar.set_ticks(range(0, limit + 1, 2))
     if form.titled:
-        figure.suptitle(f"Window chosen over round trip and acceptance, target {maps[0].target}")
+        figure.suptitle(f"Window chosen over round trip and acceptance\n{setting(maps[0])}")
     return figure
 
 

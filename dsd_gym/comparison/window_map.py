@@ -40,6 +40,11 @@ def window_maps(
         yield WindowMap(spec, target.name, batch_size, RTT_MS, ACCEPTANCE, windows, max_window)
 
 
+def setting(found: WindowMap) -> str:
+    """Return what stands at either end of the link in a map."""
+    return f"target {found.target}, draft {_EDGE} ({edge_hardware(_EDGE).draft_ms_per_token:.1f} ms a token)"
+
+
 def settled_window(controller: Controller, observation: Observation) -> int:
     """Return the window that a fresh stream settles on where nothing changes."""
     window = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,30 +75,21 @@ def _look(study: Study, index: int) -> tuple[int, int]:
 
 
 def draw_best_windows(study: Study, found: Sequence[BestWindow], path: Path) -> Path:
-    """Draw the best fixed window along the axis; bars span those that are as good within the band."""
+    """Draw the best fixed window along the axis; hollow marks show those that are as good within the band."""
     figure, grid = _panels(study)
     for panel, axes in enumerate(grid):
         for index, variant in enumerate(study.variants):
             here = [best for best in found if (best.panel, best.variant) == (panel, index)]
-            spread = [
-                [best.window - min(best.as_good) for best in here],
-                [max(best.as_good) - best.window for best in here],
-            ]
-            axes.errorbar(
-                _shifted(study, index),
-                [best.window for best in here],
-                yerr=spread,
-                color=COLOURS[index % len(COLOURS)],
-                marker=MARKERS[index % len(MARKERS)],
-                markersize=5,
-                linewidth=1.3,
-                capsize=3,
-                label=variant.name or "best fixed window",
-            )
+            colour, mark, places = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], _shifted(study, index)
+            label = variant.name or "best fixed window"
+            axes.plot(places, [best.window for best in here], marker=mark, color=colour, linewidth=1.3, label=label)
+            for place, best in zip(places, here, strict=True):
+                others = [window for window in best.as_good if window != best.window]
+                axes.plot([place] * len(others), others, mark, color=colour, fillstyle="none")
         axes.set_ylim(-0.5, None)
     grid[0].set_ylabel("best fixed window (tokens; 0: cloud)")
     band = study.reading.band if study.reading else 0.01
-    _titled(study, figure, grid, f"{study.seeds} seeds, bars: windows within {100 * band:g} % of the best")
+    _titled(study, figure, grid, f"{study.seeds} seeds, hollow: as good within {100 * band:g} %")
     return save(figure, path)
 
 
@@ -109,7 +101,9 @@ def draw_reads(study: Study, reads: Sequence[Read], label: str, path: Path) -> P
     figure, (axes,) = make_grid(1, 1, 7.0, 4.6)
     for index, name in enumerate(names):
         mine = [read for read in reads if read.name == name]
-        _draw_reads(axes, [study.panels.places[read.panel] for read in mine], mine, index, name)
+        aside = 1.0 + 0.03 * (index - (len(names) - 1) / 2.0)  # lines beyond what was swept would hide each other
+        places = [study.panels.places[read.panel] for read in mine]
+        _draw_reads(axes, [x * aside if study.panels.log else x + aside - 1.0 for x in places], mine, index, name)
     axes.set_xlabel(study.panels.label)
     _ticks(axes, study.panels)
     axes.set_ylabel(label)
@@ -187,7 +181,7 @@ def _ticks(axes: Axes, axis: Axis) -> None:
     if axis.log or axis.names:
         from matplotlib.ticker import NullLocator
 
-        axes.set_xticks(axis.places, [axis.name(i) for i in range(len(axis.values))])
+        axes.set_xticks(axis.places, [textwrap.fill(axis.name(i), 16) for i in range(len(axis.values))])
         axes.xaxis.set_minor_locator(NullLocator())
 
 

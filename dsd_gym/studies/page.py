@@ -41,12 +41,12 @@ def read_label(study: Study) -> str:
 
 
 def _how(study: Study, command: str) -> str:
-    varied = [f"- along the axis: {study.x.label}: {', '.join(study.x.name(i) for i in range(len(study.x.values)))}"]
+    varied = [f"- along the axis: {study.x.label}: {'; '.join(study.x.name(i) for i in range(len(study.x.values)))}"]
     if study.panels:
-        names = ", ".join(study.panels.name(i) for i in range(len(study.panels.values)))
+        names = "; ".join(study.panels.name(i) for i in range(len(study.panels.values)))
         varied.append(f"- panels: {study.panels.label}: {names}")
     shown = [variant for variant in study.variants if variant.name]
-    varied += [f"- {variant.name}: {_settings(variant.set) or 'as it is'}" for variant in shown]
+    varied += [f"- {variant.name}: {_settings(variant.set) or 'the scenario unchanged'}" for variant in shown]
     changed = f", with {_settings(study.set)}" if study.set else ""
     seeds = f"{study.seeds} seeds, the same luck for every line"
     return f"`{command}`\n\nScenario `{study.scenario}`{changed}; {seeds}.\n\n" + "\n".join(varied)

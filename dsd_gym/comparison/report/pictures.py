@@ -15,6 +15,7 @@ from dsd_gym.comparison.report.results import anchor
 from dsd_gym.comparison.report.svg import SETTINGS, inline_svg
 from dsd_gym.comparison.report.words import listed
 from dsd_gym.comparison.tables import percent, short_names, three_digits
+from dsd_gym.comparison.window_map import setting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +44,7 @@ def overall_pictures(evaluation: Evaluation) -> Iterator[Html]:
         figure = relative_latency(evaluation, NARROW)
         yield _picture(figure, "relative-latency", caption, _relative_words(evaluation))
     if evaluation.window_maps:
-        caption = f"Window chosen over round trip and acceptance, target {evaluation.window_maps[0].target}"
+        caption = f"Window chosen over round trip and acceptance, {setting(evaluation.window_maps[0])}"
         yield _picture(window_map(evaluation.window_maps, WIDE), "window-map", caption, _map_words(evaluation), "wide")
 
 
