@@ -101,9 +101,8 @@ def draw_reads(study: Study, reads: Sequence[Read], label: str, path: Path) -> P
     figure, (axes,) = make_grid(1, 1, 7.0, 4.6)
     for index, name in enumerate(names):
         mine = [read for read in reads if read.name == name]
-        aside = 1.0 + 0.03 * (index - (len(names) - 1) / 2.0)  # lines beyond what was swept would hide each other
-        places = [study.panels.places[read.panel] for read in mine]
-        _draw_reads(axes, [x * aside if study.panels.log else x + aside - 1.0 for x in places], mine, index, name)
+        places = _aside(study.panels, index, len(names))
+        _draw_reads(axes, [places[read.panel] for read in mine], mine, index, name)
     axes.set_xlabel(study.panels.label)
     _ticks(axes, study.panels)
     axes.set_ylabel(label)
@@ -194,10 +193,14 @@ def _plain(axis: object) -> None:
 
 
 def _shifted(study: Study, index: int) -> list[float]:
-    """Return the places of a line, a little aside of the others', so that bars do not hide each other."""
-    count = len(lines(study))
-    aside = (index - (count - 1) / 2.0) * (0.03 if study.x.names else 0.004)
-    if study.x.log:
-        return [place * (1.0 + aside) for place in study.x.places]
-    width = max(study.x.places) - min(study.x.places)
-    return [place + aside * width for place in study.x.places]
+    """Return the places of a line along the study's axis."""
+    return _aside(study.x, index, len(lines(study)))
+
+
+def _aside(axis: Axis, index: int, count: int) -> list[float]:
+    """Return the places of a line, a little aside of those of `count` others, so that bars do not hide each other."""
+    aside = (index - (count - 1) / 2.0) * (0.03 if axis.names else 0.004)
+    if axis.log:
+        return [place * (1.0 + aside) for place in axis.places]
+    width = max(axis.places) - min(axis.places)
+    return [place + aside * width for place in axis.places]
