@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_target_model(parser: argparse.ArgumentParser, name: str) -> None:
     add = parser.add_argument
     add(name, dest="model", default=str(TINY_PAIR / "target"), help="target model (default: the tiny pair's)")
-    add("--kv-budget", type=whole_number, metavar="TOKENS", help="KV cache of all sessions (default: 16 x context)")
+    add("--kv-budget", type=whole_number, metavar="TOKENS", help="KV cache of all (default: 16 contexts, or what fits)")
     add("--max-window", type=_window, default=MAX_WINDOW, help="longest window that is verified (default: 16)")
     add("--max-batch-tokens", type=whole_number, default=512, help="tokens of one pass, with prefill (default: 512)")
     add("--max-queue", type=whole_number, default=64, help="requests that may wait for memory (default: 64)")
@@ -80,7 +80,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
     add("--client-ca", type=Path, metavar="PEM", help="require client certificates that this authority has signed")
     add("--tokens", type=Path, metavar="FILE", help="bearer tokens, one a line, `name:token` or `token`")
     add("--insecure", action="store_true", help="listen beyond loopback without TLS and tokens")
-    add("--metrics-port", type=whole_number, help="serve Prometheus metrics on this port of 127.0.0.1")
+    add("--metrics-port", type=whole_number, metavar="PORT", help="serve Prometheus metrics on this port of 127.0.0.1")
     add("--idle-timeout-s", type=float, default=120.0, help="a session that is silent for so long ends (default: 120)")
     add("--sessions-per-client", type=whole_number, default=64, help="default: 64")
     add("--grace-s", type=float, default=30.0, help="time that sessions get to finish after SIGTERM (default: 30)")
@@ -107,6 +107,7 @@ def _add_edge(parser: argparse.ArgumentParser) -> None:
     face.add_argument("--http", metavar="HOST:PORT", help="serve the OpenAI API: /v1/completions, /v1/chat/completions")
     add("--chat", action="store_true", help="put the prompt into the model's chat template")
     add("--api-key-file", type=Path, metavar="FILE", help="key that HTTP clients must send")
+    add("--insecure", action="store_true", help="beyond loopback: send the token without TLS, serve HTTP without a key")
     add("--max-tokens", type=whole_number, default=128, help="default: 128")
     add("--temperature", type=float, default=0.0, help="0 is greedy (default: 0)")
     add("--top-p", type=float, default=1.0)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import signal
 import sys
+import time
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,7 @@ from runtime.edge.http.prompts import ApiLimits
 from runtime.edge.http.server import serve_http
 from runtime.edge.local import LocalTarget
 from runtime.edge.log import SessionLog
+from runtime.edge.retry import Backoff
 from runtime.messages import Busy, Description, Disconnected, Refused, Sampling, Target
 from runtime.model import LanguageModel
 from runtime.pair import check_pair, fingerprint, load_tokenizer
@@ -33,7 +36,10 @@ from runtime.target.access import credentials
 from runtime.target.engine import Engine
 from runtime.target.limits import Limits
 from runtime.target.server import ServerOptions, serve_target
+from runtime.tls import is_loopback, read_text
 
+CONTEXTS, KV_SHARE = 16, 0.8
+"""Memory for KV caches: so many contexts, at most this share of what a GPU has left beside the weights."""
 UNSERVED = (Busy, Disconnected)
 """What ends a command although its options were right."""
 
@@ -70,6 +76,7 @@ async def edge(options: argparse.Namespace) -> None:
         tls_certificate=options.tls_cert,
         tls_key=options.tls_key,
         token=_secret(options.token_file),
+        insecure=options.insecure,
     )
     try:
         await _face(options, remote)
@@ -97,7 +104,9 @@ def _engine(options: argparse.Namespace) -> Engine:
     limits = Limits(
         max_window=options.max_window,
         max_context_tokens=model.max_context_tokens,
-        kv_budget_tokens=options.kv_budget or 16 * model.max_context_tokens,
+        max_prompt_tokens=model.max_context_tokens,
+        max_new_tokens=model.max_context_tokens,
+        kv_budget_tokens=options.kv_budget or _kv_budget(model),
         max_queue=options.max_queue,
         max_batch_tokens=options.max_batch_tokens,
         chunk_tokens=options.cloud_chunk,
@@ -105,9 +114,17 @@ def _engine(options: argparse.Namespace) -> Engine:
     return Engine(model, fingerprint(tokenizer), limits)
 
 
+def _kv_budget(model: LanguageModel) -> int:
+    """Return the tokens of `CONTEXTS` contexts, or fewer where the memory beside the weights does not hold them."""
+    tokens, free = CONTEXTS * model.max_context_tokens, model.free_bytes()
+    return tokens if free is None else max(1, min(tokens, int(KV_SHARE * free) // model.cache_bytes_per_token))
+
+
 async def _face(options: argparse.Namespace, target: Target) -> None:
     """Pair the draft with the target and show the face that was asked for."""
     address = _address(options.http) if options.http else None
+    if options.http and not (options.api_key_file or options.insecure or is_loopback(options.http)):
+        raise ConfigError(f"--http {options.http}: whoever reaches it may use it; give --api-key-file, or --insecure")
     if options.controller == "oracle":
         raise ConfigError("oracle: reads the simulator; it cannot decide for real models")
     make_controller(options.controller, MAX_WINDOW)  # a wrong one is told before anything is loaded
@@ -115,7 +132,7 @@ async def _face(options: argparse.Namespace, target: Target) -> None:
     tokenizer = load_tokenizer(options.draft)
     draft = LanguageModel.load(options.draft, options.dtype, options.device)
     draft.min_pass_ms = options.draft_pass_ms
-    description = await target.describe()
+    description = await _described(target, options)
     check_pair(draft, tokenizer, description)
     edge = _edge(options, draft, target, description)
     try:
@@ -123,7 +140,8 @@ async def _face(options: argparse.Namespace, target: Target) -> None:
             sampling = Sampling(options.temperature, options.top_p, options.top_k, options.seed)
             await answer(edge, tokenizer, options.prompt, sampling, options.max_tokens, options.chat)
             return
-        limits = ApiLimits(min(draft.max_context_tokens, description.max_context_tokens))
+        context = min(draft.max_context_tokens, description.max_context_tokens)
+        limits = ApiLimits(context, max_new_tokens=context)
         app = make_app(edge, tokenizer, description.model, limits, _secret(options.api_key_file))
         announce = partial(_announce, description.model, address[0])
         await _until_signal(serve_http(app, *address, ready=announce))
@@ -131,6 +149,25 @@ async def _face(options: argparse.Namespace, target: Target) -> None:
         raise ConfigError(str(error)) from None
     finally:
         edge.close()
+
+
+async def _described(target: Target, options: argparse.Namespace) -> Description:
+    """Return what the target says of itself; one that is not there (yet) is looked for as long as a lost one."""
+    if isinstance(target, LocalTarget):
+        return await target.describe()
+    backoff = Backoff(options.retry_for_s, lambda: 1000.0 * time.monotonic())
+    for attempt in itertools.count():
+        try:
+            return await target.describe()
+        except Disconnected as error:
+            try:
+                pause_ms = backoff.pause_ms(error)
+            except Disconnected as last:
+                raise Disconnected(f"--target {options.target}: {last}") from None
+            if attempt == 0:
+                print(f"{options.target}: not there; looking for it (--retry-for-s)", file=sys.stderr, flush=True)
+            await asyncio.sleep(pause_ms / 1000.0)
+    raise AssertionError("counting has no end")
 
 
 def _edge(options: argparse.Namespace, draft: LanguageModel, target: Target, description: Description) -> Edge:
@@ -161,10 +198,7 @@ def _secret(path: Path | None) -> str | None:
     """Return the first line of a file."""
     if path is None:
         return None
-    try:
-        lines = path.read_text(encoding="utf-8").split()
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
+    lines = read_text(path, "secret").split()
     if len(lines) != 1:
         raise ConfigError(f"{path}: expected one secret and nothing else")
     return lines[0]

@@ -70,7 +70,15 @@ class Busy(Exception):
 
 
 class Refused(Exception):
-    """The target will never serve this: a wrong token, a wrong model pair, a limit, a missing permission."""
+    """The target will never serve this: a token that does not exist, a limit."""
+
+
+class Misfit(Refused):
+    """It would not serve any other request of this edge either: a wrong model pair, a missing permission."""
+
+
+class Failed(Refused):
+    """It failed on this; another request, or the same one again, may do."""
 
 
 class Description(NamedTuple):

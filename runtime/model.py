@@ -42,7 +42,7 @@ class LanguageModel:
         self._like: torch.Tensor = model.get_input_embeddings().weight
         config = model.config.get_text_config()
         self.vocab_size: int = self._like.shape[0]
-        self.max_context_tokens: int = getattr(config, "max_position_embeddings", 2048)
+        self.max_context_tokens = _context_tokens(config)
         self.parameters: int = model.num_parameters()
         ends = model.generation_config.eos_token_id
         self.eos_tokens = frozenset([ends] if isinstance(ends, int) else ends or [])
@@ -67,6 +67,11 @@ class LanguageModel:
             return cls(model.to(chosen), str(source))
         except RuntimeError as error:
             raise ConfigError(f"{source}: device {chosen}: {_first_line(error)}") from None
+
+    def free_bytes(self) -> int | None:
+        """Return the memory that is left beside the weights; None on a CPU, where others want it too."""
+        device = self._like.device
+        return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
 
     def new_sequence(self, most_tokens: int | None = None) -> Sequence:
         """Return an empty sequence, which takes memory for up to `most_tokens` (default: the longest context)."""
@@ -128,6 +133,16 @@ class LanguageModel:
         tolerance = 1e-3 if self._like.dtype == torch.float32 else 0.1
         if not (found - expected[5:]).abs().max() <= tolerance * float(expected.std()):
             raise ConfigError(f"{self.name}: {NO_ROLLBACK}")
+
+
+def _context_tokens(config: Any) -> int:
+    """Return the longest context; of a model whose frequencies change at some length, that: a cache knows but one."""
+    longest: int = getattr(config, "max_position_embeddings", 2048)
+    rope: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    for part in (rope, *(value for value in rope.values() if isinstance(value, dict))):
+        if part.get("rope_type") == "longrope":
+            longest = min(longest, part.get("original_max_position_embeddings") or longest)
+    return longest
 
 
 def _cache_shape(config: Any, name: str) -> tuple[int, int, int]:

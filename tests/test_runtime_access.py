@@ -12,9 +12,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dsd_gym.config import ConfigError
+from runtime.edge.channel import Identity
 from runtime.messages import Busy, Disconnected, Refused
-from runtime.target.access import Tokens, credentials, host_of, is_loopback
+from runtime.target.access import Tokens, credentials, host_of
 from runtime.target.options import ServerOptions
+from runtime.tls import is_loopback
 from tests.target_serving import PROMPT, greedy, remote, request, serving, speculate
 
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
@@ -182,3 +184,25 @@ def test_peer_is_known_by_its_address_without_the_port() -> None:
     assert host_of("ipv4:192.0.2.7:51234") == "192.0.2.7"
     assert host_of("ipv6:%5B2001:db8::7%5D:51234") == "[2001:db8::7]"
     assert host_of("unix:") == "unix:"
+
+
+# --- the edge's side --------------------------------------------------------------------------------------------------
+
+
+def test_a_token_crosses_no_network_in_clear() -> None:
+    for address in ("target.example:50051", "192.0.2.1:50051"):
+        with pytest.raises(ConfigError, match=rf"{address}: the token would cross the network in clear"):
+            Identity(token="secret").connect(address)
+
+    async def run() -> None:
+        for identity in (Identity(token="secret", insecure=True), Identity()):
+            await identity.connect("target.example:50051").close()
+        await Identity(token="secret").connect("127.0.0.1:50051").close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("given", [{"certificate": Path("c.pem")}, {"key": Path("k.pem")}])
+def test_a_client_certificate_without_tls_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="a client certificate needs TLS"):
+        Identity(**given)

@@ -21,7 +21,7 @@ from dsd_gym.config import ConfigError
 from runtime.edge.http.api import make_app
 from runtime.edge.http.prompts import ApiLimits
 from runtime.edge.http.server import serve_http
-from runtime.messages import Busy, Disconnected, Refused
+from runtime.messages import Busy, Disconnected, Failed, Misfit, Refused
 from tests.serving import ScriptedEdge, begun, serving, small_tokenizer, wait_until
 
 TOKENIZER = small_tokenizer()
@@ -84,9 +84,17 @@ def test_what_goes_wrong_at_the_target_has_a_status_of_its_own(client: openai.Op
     with pytest.raises(openai.InternalServerError, match="no route") as unreachable:
         complete(client)
     assert unreachable.value.status_code == 503
-    EDGE.error = Refused("not this pair")
-    with pytest.raises(openai.BadRequestError, match="not this pair"):
+    EDGE.error = Refused("no such token")
+    with pytest.raises(openai.BadRequestError, match="no such token"):
         complete(client)
+    for error, status, code in (
+        (Failed("the pass failed"), 500, "target_failed"),
+        (Misfit("not this pair"), 502, "target_refused"),
+    ):
+        EDGE.error = error
+        with pytest.raises(openai.InternalServerError, match=str(error)) as failed:
+            complete(client)
+        assert (failed.value.status_code, failed.value.code) == (status, code)
 
 
 def test_a_bug_is_logged_and_tells_nothing(client: openai.OpenAI, caplog: pytest.LogCaptureFixture) -> None:

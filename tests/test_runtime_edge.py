@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from runtime_rig import (
@@ -21,7 +25,7 @@ from runtime_rig import (
 )
 
 from dsd_gym.records import Decision, Round
-from runtime.edge.device import LARGE_BYTES, Uplink
+from runtime.edge.device import LARGE_BYTES, Device, Uplink
 from runtime.edge.draft import DraftState, Guess
 from runtime.messages import Sampling
 
@@ -52,6 +56,42 @@ def test_greedy_text_is_the_targets_own_for_concurrent_requests_that_switch_mode
     assert 0.15 < accepted < 0.95  # rejections and whole windows both occur
     assert any(round.accepted == round.drafted > 1 for round in edge_rounds)
     assert any(round.window and round.cloud_tokens for round in rounds)
+
+
+def test_work_that_is_given_up_still_keeps_the_draft() -> None:
+    """Nobody waits for it, but its pass runs: what comes next waits for the thread."""
+    at_once, most, lock = 0, 0, threading.Lock()
+
+    class Slow:
+        draft_ms_per_token, read_ms_per_token = 1.0, 10.0
+
+        def _pass(self, seconds: float) -> None:
+            nonlocal at_once, most
+            with lock:
+                at_once += 1
+                most = max(most, at_once)
+            time.sleep(seconds)
+            with lock:
+                at_once -= 1
+
+        def read(self, state: Any) -> None:
+            self._pass(0.3)
+
+        def guess(self, state: Any) -> None:
+            self._pass(0.01)
+
+    async def run() -> None:
+        device = Device(Slow(), time.monotonic)  # type: ignore[arg-type]
+        state: Any = SimpleNamespace(prompt_tokens=30)
+        reading = device.read(state)
+        await asyncio.sleep(0.05)
+        reading.cancel()
+        await asyncio.sleep(0.0)
+        await device.guess(state)
+        device.close()
+
+    asyncio.run(run())
+    assert most == 1
 
 
 def test_sampled_text_is_fixed_by_the_seed_and_the_windows() -> None:

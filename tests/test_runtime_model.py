@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, MambaConfig, MambaForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, MambaConfig, MambaForCausalLM, Phi3Config, Phi3ForCausalLM
 
 from dsd_gym.config import ConfigError
 from runtime.kv_cache import Sequence
@@ -146,3 +146,14 @@ def test_what_cannot_be_loaded_is_one_line_that_names_it(tmp_path: Path) -> None
     (tmp_path / "broken" / "model.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"^\S+broken: cannot be loaded"):
         LanguageModel.load(tmp_path / "broken")
+
+
+def test_a_context_ends_where_frequencies_would_change() -> None:
+    """Beyond, a pass of one long sequence would give the others beside it other logits."""
+    factors = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    shape = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0}
+    limits = {"max_position_embeddings": 256, "original_max_position_embeddings": 48, "rope_parameters": factors}
+    model = LanguageModel(Phi3ForCausalLM(Phi3Config(**shape, **heads, **limits)), "phi3")
+    assert model.max_context_tokens == 48
+    assert LanguageModel(random_model(), "llama").max_context_tokens == 512

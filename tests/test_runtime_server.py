@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -162,6 +163,29 @@ def test_health_says_serving_and_then_not() -> None:
             assert isinstance(await stream.receive(), Verdict)
             await stream.close()
             await asyncio.wait_for(draining, 1.0)
+
+    asyncio.run(run())
+
+
+def test_health_says_so_while_the_engine_is_ill(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.target.server.HEALTH_S", 0.02)
+
+    async def run() -> None:
+        async with serving() as (engine, server), grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+
+            async def becomes(state: Any) -> None:
+                async with asyncio.timeout(5.0):
+                    while (await stub.Check(health_pb2.HealthCheckRequest())).status != state:
+                        await asyncio.sleep(0.02)
+
+            await becomes(health_pb2.HealthCheckResponse.SERVING)
+            engine.failures_in_a_row = 3
+            await becomes(health_pb2.HealthCheckResponse.NOT_SERVING)
+            engine.failures_in_a_row = 0
+            await becomes(health_pb2.HealthCheckResponse.SERVING)
+            engine.stop()
+            await becomes(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     asyncio.run(run())
 

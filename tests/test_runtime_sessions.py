@@ -2,11 +2,13 @@
 
 import gc
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dsd_gym.config import ConfigError
+from runtime.commands import _kv_budget
 from runtime.kv_cache import Sequence as Cache
 from runtime.messages import Busy, Disconnected, Opening, Refused, Sampling
 from runtime.sampling import encode
@@ -89,6 +91,7 @@ def test_the_hint_to_come_again_is_how_often_memory_gets_free() -> None:
 def test_what_can_never_be_served_is_refused_with_the_numbers(changes: dict[str, Any], message: str) -> None:
     opening = Opening(PROMPT, (), 10, Sampling())
     with serving(kv_budget_tokens=100, max_prompt_tokens=80, max_new_tokens=256) as engine:
+        assert engine.describe().max_context_tokens == 100  # what one request can ever have
         with pytest.raises(Refused, match=message):
             engine.open(opening._replace(**changes), print)
         assert engine.sessions == engine.kv_tokens_used == 0
@@ -153,6 +156,14 @@ def test_limits_that_let_nothing_through_are_config_errors() -> None:
         Limits(max_batch_tokens=16)
     engine = Engine(tiny_model(), "fingerprint", Limits(max_context_tokens=4096))
     assert engine.describe().max_context_tokens == 512  # the model's
+
+
+def test_memory_is_kept_for_what_fits_beside_the_weights() -> None:
+    def budget(free_bytes: int | None) -> int:
+        model: Any = SimpleNamespace(max_context_tokens=1000, cache_bytes_per_token=500, free_bytes=lambda: free_bytes)
+        return _kv_budget(model)
+
+    assert (budget(None), budget(10**9), budget(5_000_000), budget(0)) == (16_000, 16_000, 8_000, 1)
 
 
 # --- closing, failing, stopping ---------------------------------------------------------------------------------------

@@ -121,3 +121,23 @@ def test_special_and_unknown_tokens_leave_no_text() -> None:
 def test_needs_a_tokenizer_of_the_library() -> None:
     with pytest.raises(ConfigError, match="tokenizers"):
         backend(PreTrainedTokenizerBase())
+
+
+def test_text_goes_on_where_its_prompt_ends() -> None:
+    """Llama 2's decoder takes the space of the first word of all for none."""
+    the, cat = FALLBACK.convert_tokens_to_ids(["▁the", "▁cat"])
+    assert in_rounds(Detokeniser(FALLBACK), [cat, the], []) == "cat the"
+    assert in_rounds(Detokeniser(FALLBACK, prompt=[the]), [cat, the], []) == " cat the"
+    cut_short = FALLBACK.convert_tokens_to_ids(["▁the", "<0xC3>"])
+    assert in_rounds(Detokeniser(FALLBACK, prompt=cut_short), [cat], []) == "cat"  # nothing to go on from
+    end = BYTES.convert_tokens_to_ids(["<end>"])
+    assert in_rounds(Detokeniser(BYTES, prompt=end), BYTES.encode(SAMPLE), []) == SAMPLE
+
+
+@given(token_lists, token_lists)
+def test_a_prompt_changes_nothing_where_a_space_is_a_space(prompt: list[int], tokens: list[int]) -> None:
+    whole = BYTES.decode(prompt)
+    if not whole.endswith("\ufffd") and not BYTES.decode(tokens).startswith("\ufffd"):
+        assert in_rounds(Detokeniser(BYTES, prompt=prompt), list(tokens), []) == in_rounds(
+            Detokeniser(BYTES), list(tokens), []
+        )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,7 @@ from runtime.edge.log import read_log
 ROOT = Path(__file__).resolve().parents[1]
 PROMPT = "def read(path):"
 TOKENS = 24
+LICENCE = str(ROOT / "LICENSE")
 LARGE, SMALL = (str(serve.TINY_PAIR / end) for end in ("target", "draft"))
 
 
@@ -109,6 +112,10 @@ def test_http_answers_and_ends_in_order_on_sigterm(target: str, wanted: str) -> 
         (("local", "--prompt", "x", "--draft", LARGE, "--target", SMALL), r"the draft is larger than the target"),
         (("local", "--prompt", "x", "--temperature", "-1"), r"temperature"),
         (("local", "--http", "nowhere"), r"nowhere: expected HOST:PORT"),
+        (("local", "--http", "0.0.0.0:0"), r"--http 0\.0\.0\.0:0: whoever reaches it .*--api-key-file"),
+        (("edge", "--target", "127.0.0.1:1", "--prompt", "x", "--tls-cert", "c.pem"), r"client certificate .*--tls-ca"),
+        (("edge", "--target", "target.example:1", "--prompt", "x", "--token-file", LICENCE), r"LICENSE: expected one"),
+        (("target", "--listen", "127.0.0.1:0", "--metrics-port", "70000"), r"127\.0\.0\.1:70000: cannot show metrics"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
@@ -123,6 +130,19 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 
 
 def test_a_target_that_does_not_answer_is_one_line_and_exit_code_1() -> None:
-    done = output_of("edge", "--target", "127.0.0.1:1", "--prompt", "x")
+    done = output_of("edge", "--target", "127.0.0.1:1", "--prompt", "x", "--retry-for-s", "0")
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"error: [^\n]*127\.0\.0\.1:1[^\n]*\n", done.stderr), done.stderr
+
+
+def test_a_target_that_comes_up_later_is_found(wanted: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    arguments = ("--prompt", PROMPT, "--max-tokens", str(TOKENS), "--controller", "static:0")
+    pipes: dict[str, Any] = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command("edge", "--target", address, *arguments), **pipes) as edge:
+        assert edge.stderr is not None
+        assert edge.stderr.readline() == f"{address}: not there; looking for it (--retry-for-s)\n"
+        with running("target", "--listen", address):
+            out, _ = edge.communicate(timeout=60)
+    assert (edge.returncode, out) == (0, wanted)

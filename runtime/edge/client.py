@@ -35,11 +35,12 @@ class RemoteTarget:
         tls_certificate: Path | None = None,
         tls_key: Path | None = None,
         token: str | None = None,
+        insecure: bool = False,
         connect_timeout_s: float = 5.0,
         silence_timeout_s: float = 10.0,
     ) -> None:
         self._address, self._tokenizer = address, tokenizer
-        self._identity = Identity(tls_ca, tls_certificate, tls_key, token)
+        self._identity = Identity(tls_ca, tls_certificate, tls_key, token, insecure)
         self._connect_timeout_s, self._silence_timeout_s = connect_timeout_s, silence_timeout_s
         self._channel: grpc.aio.Channel | None = None
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from dsd_gym.stream_view import LinkEstimate
@@ -96,11 +98,16 @@ class Device:
             return _done_here(work, *args, **kwargs)
         self.busy_until_ms = max(self._clock(), self.busy_until_ms) + work_ms
         self._booked += 1
-        running = asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(*args, **kwargs))
-        running.add_done_callback(self._done)
-        return running
+        loop, running = asyncio.get_running_loop(), self._thread.submit(work, *args, **kwargs)
+        running.add_done_callback(partial(self._ended, loop))
+        return asyncio.wrap_future(running)
 
-    def _done(self, _: asyncio.Future[Any]) -> None:
+    def _ended(self, loop: asyncio.AbstractEventLoop, _: Future[Any]) -> None:
+        """Learn, in the draft's thread, that work has ended: not when whoever waited for it gave up."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(self._done)
+
+    def _done(self) -> None:
         self._booked -= 1
         if not self._booked:
             self.busy_until_ms = self._clock()

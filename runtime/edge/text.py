@@ -9,6 +9,8 @@ from transformers import PreTrainedTokenizerBase
 
 from dsd_gym.config import ConfigError
 
+PROMPT_TAIL = 6
+"""Tokens of a prompt that decoding goes on from."""
 INCOMPLETE = "\ufffd"
 """What a decoder writes for bytes that are no character, or not yet."""
 
@@ -27,17 +29,22 @@ class Detokeniser:
     Held back: bytes that do not make a character yet, and text that a stop string may begin with. The text ends
     before the stop string that is complete first (of several, the longest). Special tokens leave no text.
 
-    All text of one request is what decoding all its tokens at once gives. With a byte-fallback vocabulary one thing
-    differs: a run of bytes that turns out invalid takes no valid character back, as decoding at once does, and as makes
-    the `DecodeStream` of `tokenizers` raise.
+    All text of one request is what decoding all its tokens at once gives; where it goes on from a `prompt`, what that
+    gives beyond the prompt's own text (some decoders take the first space of all for none). With a byte-fallback
+    vocabulary one thing differs: a run of bytes that turns out invalid takes no valid character back, as decoding at
+    once does, and as makes the `DecodeStream` of `tokenizers` raise.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str] = ()) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str] = (), prompt: Sequence[int] = ()
+    ) -> None:
         self._backend = backend(tokenizer)
         self._silent = {number for number, token in self._backend.get_added_tokens_decoder().items() if token.special}
         self._stops = stops
-        self._tokens: list[int] = []
-        self._read = 0  # of them, those whose text is out; the decoder needs them to know if a word begins here
+        self._tokens = [token for token in prompt[-PROMPT_TAIL:] if not self._is_silent(token)]
+        if self._backend.decode(self._tokens).endswith(INCOMPLETE):
+            self._tokens = []
+        self._read = len(self._tokens)  # those whose text is out; the decoder needs them to know if a word begins here
         self._held = ""
         self.count = 0
         """Tokens taken in, the one that completed a stop string included and none after it."""
@@ -66,7 +73,7 @@ class Detokeniser:
 
     def _decode(self, token: int) -> str:
         """Return the text that a token completes."""
-        if token in self._silent or self._backend.id_to_token(token) is None:
+        if self._is_silent(token):
             return ""
         self._tokens.append(token)
         new = self._new_text()
@@ -75,6 +82,9 @@ class Detokeniser:
         del self._tokens[: self._read]
         self._read = len(self._tokens)
         return new
+
+    def _is_silent(self, token: int) -> bool:
+        return token in self._silent or self._backend.id_to_token(token) is None
 
     def _new_text(self) -> str:
         before = self._backend.decode(self._tokens[: self._read])

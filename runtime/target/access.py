@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote
@@ -12,7 +11,7 @@ import grpc
 
 from dsd_gym.config import ConfigError
 from runtime.target.options import ServerOptions
-from runtime.tls import read_text, server_credentials
+from runtime.tls import is_loopback, read_text, server_credentials
 from runtime.wire.metadata import TOKEN_KEY, TOKEN_SCHEME
 
 
@@ -66,19 +65,6 @@ def credentials(options: ServerOptions) -> grpc.ServerCredentials | None:
             "listen on 127.0.0.1, or say that it may be insecure"
         )
     return server_credentials(certificate, key, client_ca) if certificate and key else None
-
-
-def is_loopback(listen: str) -> bool:
-    """Return whether only this machine can reach HOST:PORT; ConfigError where it is no such thing."""
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"{listen}: expected HOST:PORT to listen on, such as 127.0.0.1:8500")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def host_of(peer: str) -> str:

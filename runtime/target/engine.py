@@ -42,7 +42,7 @@ class Engine:
         self.limits = limits.within(model.max_context_tokens)
         self.observer: Callable[[Iteration], None] | None = None
         """Called in the engine's thread after each pass; must not block."""
-        self.failed_passes = 0
+        self.failed_passes = self.failures_in_a_row = 0
         self.running = False
         self._model, self._tokenizer = model, tokenizer_fingerprint
         self._sessions = Sessions(self.limits, model.new_sequence)
@@ -70,7 +70,8 @@ class Engine:
     def describe(self) -> Description:
         """Return what the target says of itself."""
         model, limits = self._model, self.limits
-        return Description(model.name, self._tokenizer, model.parameters, limits.max_window, limits.max_context_tokens)
+        context = min(limits.max_context_tokens, limits.kv_budget_tokens)
+        return Description(model.name, self._tokenizer, model.parameters, limits.max_window, context)
 
     @property
     def sessions(self) -> int:
@@ -185,12 +186,15 @@ class Engine:
     def _compute(self, batch: list[Part]) -> list[Result]:
         try:
             parts = [(part.sequence, part.tokens) for part in batch]
-            return outcomes(batch, self._model.forward(parts, [part.rows for part in batch]))
+            results = outcomes(batch, self._model.forward(parts, [part.rows for part in batch]))
         except Exception:  # out of memory, or a bug: it ends who was in this pass, and nobody else
             # As text: a traceback that a log handler kept would keep the caches of this pass.
             _log.error("a pass of %d sessions failed\n%s", len(batch), traceback.format_exc())
             self.failed_passes += 1
+            self.failures_in_a_row += 1
             return [PassFailed("the pass failed at the target") for _ in batch]
+        self.failures_in_a_row = 0
+        return results
 
     def _conclude(self, batch: list[Part], results: list[Result], passed: Iteration) -> list[Message]:
         """Move the sessions of a pass on, and return what there is to tell."""

@@ -64,6 +64,7 @@ class Metrics:
         usage.set_function(lambda: engine.kv_tokens_used / engine.kv_budget_tokens)
         running = self._gauge("num_requests_running", "Requests that have KV memory")
         running.set_function(lambda: engine.sessions - engine.waiting)
+        self._gauge("failed_passes", "Passes that failed").set_function(lambda: engine.failed_passes)
         self._gauge("num_requests_waiting", "Requests that wait for it").set_function(lambda: engine.waiting)
 
     def _counter(self, name: str, what: str, labels: Sequence[str] = ()) -> Counter:

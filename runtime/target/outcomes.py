@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 import torch
 
-from runtime.messages import Refused
+from runtime.messages import Failed, Refused
 from runtime.target.batch import Part
 from runtime.target.session import State
 from runtime.verify import Outcome, verify, verify_greedy
@@ -17,7 +17,7 @@ from runtime.verify import Outcome, verify, verify_greedy
 log = logging.getLogger(__name__)
 
 
-class PassFailed(Refused):
+class PassFailed(Failed):
     """The pass that a session was in has failed, and the session with it."""
 
 

@@ -32,6 +32,8 @@ LAST_WORDS_S = 0.5
 OTHER_BYTES = 16_384
 """More than all of a message but its token ids: a window's draft distributions are the most."""
 IDLE_CONNECTION_MS = 300_000
+HEALTH_S, FAILURES = 1.0, 3
+"""How often the engine is looked at, and how many passes in a row may fail before it counts as ill."""
 
 
 class TargetServer:
@@ -53,6 +55,7 @@ class TargetServer:
         self._health: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server: grpc.aio.Server | None = None
         self._page: Any = None
+        self._watch: asyncio.Task[None] | None = None
         self.port = 0
         """The port that it listens on."""
         self.metrics_port: int | None = None
@@ -66,17 +69,32 @@ class TargetServer:
         self.port = self._bind(server)
         self._show_metrics()
         await server.start()
+        await self._tell(health_pb2.HealthCheckResponse.SERVING)
+        self._watch = asyncio.create_task(self._watched())
+
+    async def _watched(self) -> None:
+        """Say so while the engine does not run, or all that it tries fails."""
+        healthy = True
+        while True:
+            await asyncio.sleep(HEALTH_S)
+            if healthy != (healthy := self._engine.running and self._engine.failures_in_a_row < FAILURES):
+                states = health_pb2.HealthCheckResponse
+                await self._tell(states.SERVING if healthy else states.NOT_SERVING)
+
+    async def _tell(self, state: Any) -> None:
         for name in ("", SERVICE):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+            await self._health.set(name, state)
 
     async def drain(self) -> None:
         """Take no new streams, and return when the running ones have ended or `grace_s` has passed."""
+        self._end_watch()
         await self._health.enter_graceful_shutdown()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._service.drain(), self._options.grace_s)
 
     async def stop(self) -> None:
         """End at once; streams that are left are cut off."""
+        self._end_watch()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._service.stop(), LAST_WORDS_S)
         if self._server is not None:
@@ -85,6 +103,10 @@ class TargetServer:
             self._page.shutdown()
             self._page.server_close()
             self._page = None
+
+    def _end_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
 
     def _bind(self, server: grpc.aio.Server) -> int:
         listen = self._options.listen
@@ -101,8 +123,8 @@ class TargetServer:
             return
         try:
             self._page, _ = start_http_server(port, host, self._metrics.registry)
-        except OSError as error:
-            raise ConfigError(f"{host}:{port}: cannot show metrics there: {error.strerror}") from None
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"{host}:{port}: cannot show metrics there: {error}") from None
         self.metrics_port = self._page.server_port
 
     def _transport(self) -> list[tuple[str, int]]:

@@ -84,7 +84,8 @@ class _Api:
         asked = parse(await _body(request, self._limits.max_body_bytes), CompletionRequest)
         self._check_model(asked.model)
         prompts = await asyncio.to_thread(completion_prompts, asked, self._tokenizer)
-        jobs = [self._job(asked, prompt, asked.max_tokens or COMPLETION_TOKENS, "max_tokens") for prompt in prompts]
+        wanted = asked.max_tokens or COMPLETION_TOKENS
+        jobs = [self._job(asked, prompt, wanted, "max_tokens")._replace(continues=True) for prompt in prompts]
         shape = CompletionShape(self._name, sum(map(len, prompts)), asked.include_usage)
         return Answer(self._desk, jobs, shape, asked.stream)
 

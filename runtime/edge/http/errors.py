@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
-from runtime.messages import Busy, Disconnected, Refused
+from runtime.messages import Busy, Disconnected, Failed, Misfit, Refused
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,11 @@ def as_api_error(error: Exception) -> ApiError:
             return ApiError(503, message, kind="server_error", code="target_unreachable", retry_ms=1000)
         case ClientDisconnect():
             return ApiError(400, "The client went away before its request was complete.")
+        case Failed():
+            return ApiError(500, f"The target failed: {error}", kind="server_error", code="target_failed")
+        case Misfit():
+            message = f"The target does not serve this server: {error}"
+            return ApiError(502, message, kind="server_error", code="target_refused")
         case Refused():
             return ApiError(400, f"The request cannot be served: {error}", code="refused")
     log.error("a request failed", exc_info=error)

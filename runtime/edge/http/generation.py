@@ -46,6 +46,8 @@ class Job(NamedTuple):
     max_new_tokens: int
     ignore_eos: bool
     stops: Sequence[str]
+    continues: bool = False
+    """Whether the text goes on where the prompt ends; an answer begins anew."""
 
 
 class Desk:
@@ -97,7 +99,7 @@ class Desk:
 
     async def _generate(self, index: int, job: Job, arrived: Callable[[Piece], None]) -> None:
         """Pass text on as it comes; the end only once the target is let go, for nobody waits for this task then."""
-        text = Detokeniser(self._tokenizer, job.stops)
+        text = Detokeniser(self._tokenizer, job.stops, job.prompt if job.continues else ())
         finish: Finish = ""
         rounds = self._edge.generate(job.prompt, job.sampling, job.max_new_tokens, job.ignore_eos)
         async with aclosing(cast(AsyncGenerator[Progress], rounds)):

@@ -23,6 +23,9 @@ class ApiLimits:
     max_context_tokens: int
     """Prompt and output together, of the smaller of the two models."""
     max_new_tokens: int = 2048
+    """More are refused."""
+    chat_tokens: int = 2048
+    """What a chat that says nothing of it may generate: memory is kept for so many."""
     max_requests: int = 64
     """Choices generated at once; more get 429."""
     max_body_bytes: int = 4 << 20
@@ -72,4 +75,4 @@ def new_tokens(prompt: Sequence[int], wanted: int | None, limits: ApiLimits, par
             f"{len(prompt)} of the prompt and {wanted or 'at least 1'} to generate."
         )
         raise ApiError(400, message, code="context_length_exceeded")
-    return wanted or min(left, limits.max_new_tokens)
+    return wanted or min(left, limits.max_new_tokens, limits.chat_tokens)
