@@ -14,7 +14,9 @@ OTHERS = ("matplotlib", "rich", "joblib", "scipy", "numba")
 
 NEED_A_LEARNER = {"credit", "export", "network", "ppo", "training", "vec_env", "stream_links", "awc_mlp_network"} | {
     "categorical",
+    "knowable",
     "speed",
+    "stacked_env",
 }
 NEED_A_LEARNER |= {"gathered", "imitation", "learner", "ray_rollouts", "rollouts", "workers"}
 NEED_THE_SIMULATOR = {"labels", "label_store", "awc_mlp_training", "population", "validation"}

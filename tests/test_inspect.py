@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_policies import make_policy
 
-from policies import Policy, load_policy, save_policy
+from policies import FORMAT_VERSION, Policy, load_policy, save_policy
 
 
 def inspect(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -33,7 +33,7 @@ def test_prints_where_a_policy_came_from(policy_file: Path) -> None:
     for text in (
         str(policy_file),
         f"{policy_file.stat().st_size:,} bytes",
-        "dsd-gym 0.1.0, format 5",
+        f"dsd-gym 0.1.0, format {FORMAT_VERSION}",
         "python train.py configs/train/small.yaml",
         "0123abcd",
         "tanh, 6,669 parameters",

@@ -15,7 +15,7 @@ from dsd_gym.acceptance import accepted_run
 from dsd_gym.records import Decision
 from dsd_gym.simulator import Simulation
 from dsd_gym.vector.fleet import Fleet
-from dsd_gym.vector.foresight import _FAR, _NEAR, _RUN, FORESIGHT
+from dsd_gym.vector.foresight import _FAR, _NEAR, FORESIGHT, MOST_RUN
 from dsd_gym.vector.loading import Deployment
 from policies.kinds import KINDS, PRICED
 
@@ -44,7 +44,7 @@ def test_tells_what_the_simulator_knows_of_each_question() -> None:
             request, told = simulation.live[ask.stream], dict(zip(FORESIGHT, fleet.ahead[place], strict=True))
             left = request.arrival.output_tokens - request.committed
             flags = list(request.tape.accepted[request.committed : request.committed + min(left, _FAR)])
-            assert told["run_ahead"] == min(accepted_run([*flags, False], 0, _FAR), _RUN) / _RUN
+            assert told["run_ahead"] == min(accepted_run([*flags, False], 0, _FAR), MOST_RUN) / MOST_RUN
             assert told["accepted_near"] == sum(flags[:_NEAR]) / _NEAR
             assert told["accepted_far"] == sum(flags) / _FAR
             assert min(told.values()) >= 0.0 and max(told.values()) <= 1.0
