@@ -26,7 +26,7 @@ from agents.checkpoint import decisions_done
 from agents.shares import shares
 from agents.train_config import AnyConfig, AwcMlpConfig, TrainConfig, load_train_config, longest_window, scenario_ranges
 from dsd_gym import config
-from dsd_gym.comparison.compare import capped, compare
+from dsd_gym.comparison.compare import checked, compare
 from dsd_gym.comparison.evaluation import OVERALL, Evaluation, save
 from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.comparison.tables import text_table
@@ -76,7 +76,7 @@ def _check_comparison(chosen: AnyConfig) -> None:
         if scenario.max_window < max_window:
             raise ConfigError(f"{scenario.name}: serves windows to {scenario.max_window}, training to {max_window}")
     try:
-        capped(scenarios, asked.controllers, range(asked.seeds), make_controller, asked.max_requests)
+        checked(scenarios, asked.controllers, range(asked.seeds), make_controller, asked.max_requests)
     except ConfigError as error:
         raise ConfigError(f"{chosen.name}: comparison: {error}") from None
 

@@ -17,8 +17,8 @@ from policies import REGRESSOR, STACKED, TREE, Policy, PolicyRunner, TreeRunner
 from policies.past_rounds import NO_ROUNDS, after
 
 
-class Learned(Controller):
-    """Answer with the policy's most probable window, or a tree's.
+class OfPolicy(Controller):
+    """Answers with a policy's windows.
 
     What lies far from all that training has seen is left to a rule that needs no training: `awc`'s predictor.
     `runner.seen` counts what lies outside at all.
@@ -28,10 +28,17 @@ class Learned(Controller):
         self.runner = TreeRunner(policy) if policy.header.kind == TREE else PolicyRunner(policy)
         self._rule = policy.header.max_window, PRICE, CLOUD_MARGIN
 
+    def _unless_far(self, decision: Decision, observation: Observation) -> Decision:
+        """Return the runner's decision on `observation`, or the rule's."""
+        return Decision(best_window(observation, *self._rule)) if self.runner.seen.last_far else decision
+
+
+class Learned(OfPolicy):
+    """Answer with the policy's most probable window, or a tree's."""
+
     def decide(self, observation: Observation, stream: int) -> Decision:
         """Return the argmax of the network's logits, of windows and of thresholds apart, or the leaf's window."""
-        decision = self.runner.decide(observation)
-        return Decision(best_window(observation, *self._rule)) if self.runner.seen.last_far else decision
+        return self._unless_far(self.runner.decide(observation), observation)
 
     def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
         """Return windows, and thresholds (-1: none) or None, for rows of features in their own units.
@@ -46,19 +53,19 @@ class Learned(Controller):
         return windows, thresholds
 
 
-class Stacked(Controller):
+class Stacked(OfPolicy):
     """Answer with the most probable window of a policy that sees its request's last rounds one by one."""
 
+    runner: PolicyRunner
+
     def __init__(self, policy: Policy) -> None:
-        self.runner = PolicyRunner(policy)
-        self._rule = policy.header.max_window, PRICE, CLOUD_MARGIN
+        super().__init__(policy)
         self._past: dict[int, tuple[float, ...]] = {}
 
     def decide(self, observation: Observation, stream: int) -> Decision:
-        """Return the argmax of the network's logits; far outside, the rule's window, as `Learned` does."""
+        """Return the argmax of the network's logits, of windows and of thresholds apart."""
         past = self._past[stream] = after(self._past.get(stream, NO_ROUNDS), observation)
-        decision = self.runner.decide(observation, past)
-        return Decision(best_window(observation, *self._rule)) if self.runner.seen.last_far else decision
+        return self._unless_far(self.runner.decide(observation, past), observation)
 
     def forget(self, stream: int) -> None:
         """Drop the rounds of a request that ended."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from runtime.edge.http.api import make_app
 from runtime.edge.http.errors import ApiError
-from runtime.edge.http.prompts import ApiLimits
+from runtime.edge.http.prompts import ApiLimits, new_tokens
 from runtime.edge.http.requests import IGNORED, NEUTRAL, ChatRequest, CompletionRequest, GenerationRequest, parse
 from tests.serving import ScriptedEdge, serving, small_tokenizer
 
@@ -107,6 +107,14 @@ def test_says_when_the_context_is_too_short(client: openai.OpenAI) -> None:
             complete(client, prompt=prompt, max_tokens=most)
         assert raised.value.code == "context_length_exceeded"
     assert complete(client, prompt=[5] * 60, max_tokens=4).choices
+
+
+def test_a_chat_that_names_no_length_gets_a_part_of_a_long_context_and_one_that_does_what_it_asks() -> None:
+    long = ApiLimits(max_context_tokens=100_000, max_new_tokens=100_000)
+    prompt = [1] * 10
+    assert new_tokens(prompt, None, long, "max_tokens") == 2048
+    assert new_tokens(prompt, 50_000, long, "max_tokens") == 50_000
+    assert new_tokens(prompt, None, ApiLimits(max_context_tokens=30), "max_tokens") == 20
 
 
 def test_knows_only_its_model(client: openai.OpenAI) -> None:

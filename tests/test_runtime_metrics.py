@@ -21,7 +21,7 @@ COUNTERS = {
     "prompt_tokens",
     "request_refused",
 }
-GAUGES = {"kv_cache_usage_perc", "num_requests_running", "num_requests_waiting"}
+GAUGES = {"kv_cache_usage_perc", "num_requests_running", "num_requests_waiting", "failed_passes"}
 HISTOGRAMS = {
     "request_queue_time_seconds",
     "iteration_time_seconds",
@@ -93,7 +93,9 @@ def test_gauges_follow_the_engine() -> None:
             assert samples["kv_cache_usage_perc", ""] == engine.kv_tokens_used / engine.kv_budget_tokens > 0
             await stream.close()
             await until(lambda: engine.sessions == 0)
+            engine.failed_passes = 2
             samples, _ = await page(server.metrics_port)
+            assert samples["failed_passes", ""] == 2
             assert samples["num_requests_running", ""] == samples["kv_cache_usage_perc", ""] == 0
 
     asyncio.run(run())

@@ -64,7 +64,7 @@ def compare(
     """
     seeds = tuple(seeds)
     controllers, reference = _with_reference(controllers, reference)
-    scenarios = capped(scenarios, controllers, seeds, make_controller, max_requests)
+    scenarios = checked(scenarios, controllers, seeds, make_controller, max_requests)
     cells = {
         (scenario.name, spec, seed): Cell(scenario, spec, seed, seed == seeds[0], make_controller)
         for scenario in scenarios
@@ -102,7 +102,7 @@ def _with_reference(controllers: Sequence[str], reference: str | None) -> tuple[
     return (specs if reference in specs else [reference, *specs]), reference
 
 
-def capped(
+def checked(
     scenarios: Sequence[Scenario],
     controllers: Sequence[str],
     seeds: Sequence[int],

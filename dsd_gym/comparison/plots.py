@@ -62,7 +62,7 @@ def relative_latency(evaluation: Evaluation, form: Form = PNG) -> Figure:
     rows = math.ceil(len(scenarios) / columns)
     height = 1.0 + rows * (0.7 + 0.17 * len(controllers))
     figure, grid = make_grid(rows, columns, form.width, height, sharey=True)
-    names, styles = short_names(evaluation.controllers), styles_of(evaluation)
+    names, styles = short_names(evaluation.controllers), _styles(evaluation)
     for axes, scenario in zip(grid, scenarios, strict=False):
         for place, spec in enumerate(controllers):
             ratio, look = evaluation.summaries[scenario, spec].ratio, styles[spec]
@@ -108,7 +108,7 @@ def tpot_distribution(evaluation: Evaluation) -> Figure:
 
 def tpot_panel(axes: Axes, evaluation: Evaluation, scenario: str) -> None:
     """Draw the share of one scenario's requests below each TPOT, pooled over seeds; policies above the rest."""
-    names, styles = short_names(evaluation.controllers), styles_of(evaluation)
+    names, styles = short_names(evaluation.controllers), _styles(evaluation)
     shares, others = np.linspace(0.0, 1.0, SHARES), False
     for spec in sorted(evaluation.controllers, key=lambda spec: styles[spec].colour == GREY):
         found = [row.tpot_quantiles_ms for row in evaluation.cell(scenario, spec) if row.tpot_quantiles_ms]
@@ -132,7 +132,7 @@ def over_time(evaluation: Evaluation, scenario: str, form: Form = PNG) -> Figure
         "live_requests": "requests\nin the system",
     }
     figure, grid = make_grid(len(panels), 1, form.width, min(8.0, 1.4 * form.width), sharex=True)
-    names, styles = short_names(evaluation.controllers), styles_of(evaluation)
+    names, styles = short_names(evaluation.controllers), _styles(evaluation)
     for spec in adaptive(evaluation.controllers) or evaluation.controllers:
         series, look = evaluation.cell(scenario, spec)[0].series or {}, styles[spec]
         for axes, name in zip(grid, panels, strict=True):
@@ -203,7 +203,7 @@ def _learned(spec: str) -> bool:
     return spec.endswith(".safetensors")
 
 
-def styles_of(evaluation: Evaluation) -> dict[str, Style]:
+def _styles(evaluation: Evaluation) -> dict[str, Style]:
     """Return how each controller is drawn, the same in every picture.
 
     Where there are more than colours, these go to the reference, to policies and to the best of the others.
