@@ -1,4 +1,8 @@
-"""Both ends of an emulated link, as plain blocking sockets."""
+"""
+Both ends of an emulated link, as plain blocking sockets.
+
+A loaded machine lengthens what is timed and never shortens it: bounds are held against the least of several times.
+"""
 
 from __future__ import annotations
 
@@ -78,5 +82,5 @@ def ping_ms(connection: socket.socket) -> float:
 
 
 def best_ping_ms(connection: socket.socket, count: int = 20) -> float:
-    """Return the least of several pings: none may be too short, and a loaded machine lengthens some."""
+    """Return the least of several pings."""
     return min(ping_ms(connection) for _ in range(count))

@@ -151,17 +151,25 @@ def test_a_longer_round_trip_is_measured_at_once_and_smoothed(link: EmulatedLink
 
 @pytest.mark.parametrize("spec", ["leviathan", "awc"])
 def test_a_longer_round_trip_sends_an_aware_controller_to_the_cloud(tmp_path: Path, spec: str) -> None:
-    """Passes take what those of a large pair take: there a window pays at 5 ms, and does not at 300."""
+    """
+    Passes take what those of a large pair take: there a window pays at 5 ms, and does not at 300.
 
-    async def run(link: EmulatedLink) -> None:
+    A stall of the machine before the change is a longer round, which awc may well leave to the cloud: then it is done
+    once more.
+    """
+
+    async def run(link: EmulatedLink) -> tuple[Witness, list[Round]]:
         witness = Witness(spec)
         change = partial(link.change, rtt_ms=300.0)
         async with edge_to(link.port, witness, "receive", 6, change, draft_pass_ms=4.0) as (edge, _):
-            await generated(edge, prompts()[4])
-        assert 0 not in witness.decided[:5] and witness.decided[-1] == 0
-        assert max(observation.smoothed_rtt_ms for observation in witness.seen[:5]) < 100.0
+            return witness, await generated(edge, prompts()[4])
 
     with target_process(tmp_path, "--target-pass-ms", "40") as target:
-        with EmulatedLink(("127.0.0.1", target.port), FAST).in_thread() as link:
-            asyncio.run(run(link))
+        for _ in range(3):
+            with EmulatedLink(("127.0.0.1", target.port), FAST).in_thread() as link:
+                witness, rounds = asyncio.run(run(link))
+            if longest_ms(rounds[:5]) < 150.0:
+                break
         target.ready()
+    assert 0 not in witness.decided[:5] and witness.decided[-1] == 0
+    assert max(observation.smoothed_rtt_ms for observation in witness.seen[:5]) < 100.0

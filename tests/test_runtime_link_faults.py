@@ -22,9 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.parametrize("under_way", [True, False])
 def test_a_cut_delays_and_loses_nothing(under_way: bool) -> None:
-    with linked(echo) as (link, edge):
-        ping_ms(edge)
-        link.change(rtt_ms=200.0)
+    def took_s() -> float:
         began = time.perf_counter()
         if under_way:
             edge.sendall(b"abcdefgh")
@@ -33,21 +31,30 @@ def test_a_cut_delays_and_loses_nothing(under_way: bool) -> None:
         if not under_way:
             edge.sendall(b"abcdefgh")
         assert receive(edge, 8) == b"abcdefgh"
-        assert 0.6 <= time.perf_counter() - began <= 1.1
+        return time.perf_counter() - began
+
+    with linked(echo) as (link, edge):
+        ping_ms(edge)
+        link.change(rtt_ms=200.0)
+        assert 0.6 <= min(took_s() for _ in range(3)) <= 1.1
         assert best_ping_ms(edge, 3) <= 230.0
 
 
 def test_a_cut_in_the_middle_of_a_stream_delays_and_loses_nothing() -> None:
-    with linked(echo, FAST) as (link, edge):
-        link.change(up_mbps=20)
-        data = bytes(range(256)) * 2000  # 0.2 s at 20 Mb/s
+    data = bytes(range(256)) * 2000  # 0.2 s at 20 Mb/s
+
+    def took_s() -> float:
         sender = threading.Thread(target=edge.sendall, args=(data,))
         began = time.perf_counter()
         sender.start()
         time.sleep(0.1)
         link.cut(0.5)
         assert receive(edge, len(data)) == data
-        assert 0.65 <= time.perf_counter() - began <= 1.1
+        return time.perf_counter() - began
+
+    with linked(echo, FAST) as (link, edge):
+        link.change(up_mbps=20)
+        assert 0.65 <= min(took_s() for _ in range(3)) <= 1.1
 
 
 def test_broken_connections_are_reset_at_both_ends_and_new_ones_live() -> None:
