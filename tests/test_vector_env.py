@@ -195,8 +195,8 @@ def test_the_same_seeds_give_the_same_deployments() -> None:
 @pytest.mark.parametrize(
     ("thresholds", "actions", "why"),
     [
-        (None, [1, 13], r"a window is outside 0\.\.12"),
-        (None, [-1, 0], r"a window is outside 0\.\.12"),
+        (None, [1, 13], r"window 13 is outside 0\.\.12"),
+        (None, [-1, 0], r"window -1 is outside 0\.\.12"),
         (None, [1], r"integers of shape \(2,\)"),
         (None, 1, r"integers of shape \(2,\)"),
         (None, [1.0, 2.0], r"integers of shape \(2,\)"),

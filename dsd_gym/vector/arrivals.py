@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dsd_gym import luck
-from dsd_gym.vector.compiled import exponential, part, uniform
+from dsd_gym.vector.compiled import at, exponential, part, uniform
 from dsd_gym.vector.events import push
 from dsd_gym.vector.layout import (
     ARRIVAL,
@@ -37,12 +37,12 @@ def arrive(cell: Cell, log: Log, deployment: int, number: int) -> None:
         if state.now_ms >= state.horizon_ms or state.arrived >= state.arrival_limit:
             end_source(state)
             return
-        cell.requests[number].arrival_ms = state.now_ms
+        cell.requests[at(number)].arrival_ms = state.now_ms
     state.arrived += 1
     enter(cell, log, deployment, number)
     if not state.users:
         if number + 1 < state.arrivals:
-            ahead_ms = cell.requests[number + 1].arrival_ms - state.now_ms
+            ahead_ms = cell.requests[at(number + 1)].arrival_ms - state.now_ms
             push(state, cell.events, state.now_ms + ahead_ms, NORMAL, ARRIVAL, number + 1)
         else:
             end_source(state)
@@ -67,18 +67,18 @@ def count_waiting(state: Any) -> None:
 @part
 def enter(cell: Cell, log: Log, deployment: int, number: int) -> None:
     """Bring a request into the world, at the target with the fewest in flight, and send its prompt up."""
-    state, request = cell.state, cell.requests[number]
+    state, request = cell.state, cell.requests[at(number)]
     count_waiting(state)
     place = 0
     for other in range(1, state.targets):
-        if cell.targets[other].live < cell.targets[place].live:
+        if cell.targets[at(other)].live < cell.targets[at(place)].live:
             place = other
-    cell.targets[place].live += 1
+    cell.targets[at(place)].live += 1
     request.target, request.status, request.stage = place, LIVE, TRAVELLING
     request.round_start_ms = request.decided_ms = request.arrival_ms
     request.team_start_ms = team_ms(state)
     state.live += 1
-    entry = log.begun[log.counts[1]]
+    entry = log.begun[at(log.counts[1])]
     log.counts[1] += 1
     entry.deployment, entry.stream = deployment, number + state.first_stream
     entry.device, entry.target = request.device, place
@@ -87,8 +87,8 @@ def enter(cell: Cell, log: Log, deployment: int, number: int) -> None:
 @part
 def send_prompt(cell: Cell, number: int) -> None:
     """Send the prompt up, while the draft reads it too."""
-    state, request = cell.state, cell.requests[number]
-    device, now_ms = cell.devices[request.device], state.now_ms
+    state, request = cell.state, cell.requests[at(number)]
+    device, now_ms = cell.devices[at(request.device)], state.now_ms
     request.draft_ready_ms = compute(device, now_ms, request.prompt_tokens * device.prefill_ms)
     prompt_bytes = state.header_bytes + state.prompt_token_bytes * request.prompt_tokens
     request.up_ms, transmit_ms = way(cell, request.device, now_ms, prompt_bytes, True)
@@ -98,7 +98,7 @@ def send_prompt(cell: Cell, number: int) -> None:
 @part
 def prompt_arrived(cell: Cell, log: Log, deployment: int, number: int) -> None:
     """Let the target queue the prompt, or end the request."""
-    cell.requests[number].stage = FIRST_TOKEN
+    cell.requests[at(number)].stage = FIRST_TOKEN
     if not admit(cell, number):
         leave(cell, log, deployment, number, REJECTED)
 
@@ -106,13 +106,13 @@ def prompt_arrived(cell: Cell, log: Log, deployment: int, number: int) -> None:
 @part
 def leave(cell: Cell, log: Log, deployment: int, number: int, status: int) -> None:
     """Take a request out of the world."""
-    state, request = cell.state, cell.requests[number]
+    state, request = cell.state, cell.requests[at(number)]
     count_waiting(state)
     state.live -= 1
     request.status = status
     if status == FINISHED:
         request.finish_ms = state.now_ms
-    entry = log.ended[log.counts[2]]
+    entry = log.ended[at(log.counts[2])]
     log.counts[2] += 1
     entry.deployment, entry.stream = deployment, number + state.first_stream
     entry.device, entry.target = request.device, request.target

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsd_gym.vector.arrivals import arrive, count_waiting, prompt_arrived, think
-from dsd_gym.vector.compiled import compiled, merged, part
+from dsd_gym.vector.compiled import at, compiled, merged, part
 from dsd_gym.vector.events import close, kind_of, pop, push, who_of
 from dsd_gym.vector.foresight import foresee
 from dsd_gym.vector.layout import (
@@ -52,44 +52,44 @@ def advance(world: World, log: Log, told: Told, chosen: NDArray[np.int64]) -> in
     called again. If a window is out of its deployment's range nothing goes on, and -1 - deployment is returned.
     """
     for deployment in chosen:
-        state = world.state[deployment]
-        if state.asking != NONE and not 0 <= told.windows[deployment] <= state.max_window:
+        state = world.state[at(deployment)]
+        if state.asking != NONE and not 0 <= told.windows[at(deployment)] <= state.max_window:
             return -1 - int(deployment)
     stuck = 0
     for deployment in chosen:
         cell = Cell(
-            world.state[deployment],
-            world.requests[deployment],
-            world.reports[deployment],
-            world.devices[deployment],
-            world.regimes[deployment],
-            world.targets[deployment],
-            world.queues[deployment],
-            world.messages[deployment],
-            world.events[deployment],
-            world.accepted[deployment],
-            world.confidence[deployment],
+            world.state[at(deployment)],
+            world.requests[at(deployment)],
+            world.reports[at(deployment)],
+            world.devices[at(deployment)],
+            world.regimes[at(deployment)],
+            world.targets[at(deployment)],
+            world.queues[at(deployment)],
+            world.messages[at(deployment)],
+            world.events[at(deployment)],
+            world.accepted[at(deployment)],
+            world.confidence[at(deployment)],
         )
         state = cell.state
         if entries(log) + 2 > len(log.rounds):  # one for the answer's round, one for the first event's
-            told.standing[deployment] = NO_LOG_ROOM
+            told.standing[at(deployment)] = NO_LOG_ROOM
             stuck += 1
             continue
         answered = NONE
         if state.asking != NONE:
-            answered = answer(cell, told.windows[deployment], told.thresholds[deployment])
+            answered = answer(cell, told.windows[at(deployment)], told.thresholds[at(deployment)])
         standing = run(cell, log, deployment, answered)
-        told.standing[deployment] = standing
+        told.standing[at(deployment)] = standing
         if standing != ASKED and standing != OVER:
             stuck += 1
             continue
         count_waiting(state)
         if standing == ASKED:
-            observe(cell, state.asking, told.seen[deployment])
+            observe(cell, state.asking, told.seen[at(deployment)])
             if told.ahead.shape[1]:
-                foresee(cell, state.asking, told.ahead[deployment])
-        told.waited_ms[deployment], told.now_ms[deployment] = state.waited_ms, state.now_ms
-        told.stream[deployment], told.live[deployment] = state.asking + state.first_stream, state.live
+                foresee(cell, state.asking, told.ahead[at(deployment)])
+        told.waited_ms[at(deployment)], told.now_ms[at(deployment)] = state.waited_ms, state.now_ms
+        told.stream[at(deployment)], told.live[at(deployment)] = state.asking + state.first_stream, state.live
         state.taken_ms += state.waited_ms
         state.waited_ms = 0.0
     return stuck
@@ -104,7 +104,7 @@ def entries(log: Log) -> int:
 @compiled
 def open_doors(states: Records, events: Records, requests: Records, place: int, end_ms: float) -> None:
     """Schedule the end of the fresh run at `place`, and the first request of its open loop or of each user."""
-    state, own = states[place], events[place]
+    state, own = states[place], events[at(place)]
     push(state, own, end_ms, LAST, END, 0)
     state.sources = max(1, state.users)
     for user in range(state.users):
@@ -119,7 +119,7 @@ def open_doors(states: Records, events: Records, requests: Records, place: int, 
 def answer(cell: Cell, window: int, threshold: float) -> int:
     """Answer the question; return who asked it, unless there is more to happen at this ms before it is answered."""
     state, number = cell.state, cell.state.asking
-    cell.requests[number].window, cell.requests[number].threshold = window, threshold
+    cell.requests[at(number)].window, cell.requests[at(number)].threshold = window, threshold
     state.asking = NONE
     close(state, cell.events)
     if state.events and cell.events[0].at_ms == state.now_ms:
@@ -157,8 +157,8 @@ def run(cell: Cell, log: Log, deployment: int, answered: int) -> int:
         elif kind == WINDOW:
             verify(cell, who)
         elif kind == MESSAGE:
-            cell.messages[who].arrived = 1
-            read_inbox(cell, log, deployment, cell.messages[who].request)
+            cell.messages[at(who)].arrived = 1
+            read_inbox(cell, log, deployment, cell.messages[at(who)].request)
         elif kind == PASS_END:
             end_pass(cell, who)
         elif kind == PASS_START:
@@ -168,7 +168,7 @@ def run(cell: Cell, log: Log, deployment: int, answered: int) -> int:
         elif kind == DECODE:
             decode(cell, who)
         elif kind == STOP:
-            cell.requests[who].stopping = 1
+            cell.requests[at(who)].stopping = 1
         elif kind == PROMPT:
             prompt_arrived(cell, log, deployment, who)
         elif kind == ARRIVAL:
@@ -182,18 +182,18 @@ def run(cell: Cell, log: Log, deployment: int, answered: int) -> int:
 @part
 def room(cell: Cell, log: Log, kind: int, who: int) -> int:
     """Return which array is too small for what the next event, of `kind` to `who`, may bring; ASKED if none is."""
-    state = cell.state
-    if entries(log) + 1 > len(log.rounds):
-        return NO_LOG_ROOM
-    pushed = _MOST_PUSHED
-    if kind == PASS_END:
-        target = cell.targets[who]
-        sent = cell.queues[who * QUEUES + RIDING].count + target.decoding + target.prefills
+    state, pushed = cell.state, _MOST_PUSHED
+    if kind <= MESSAGE:
+        if entries(log) + 1 > len(log.rounds):
+            return NO_LOG_ROOM
+        if kind == ARRIVAL and who >= state.arrivals:
+            return NO_REQUEST_ROOM
+    elif kind == PASS_END:
+        target = cell.targets[at(who)]
+        sent = cell.queues[at(who * QUEUES + RIDING)].count + target.decoding + target.prefills
         if sent > state.free_messages:
             return NO_MESSAGE_ROOM
         pushed += sent
-    elif kind == ARRIVAL and who >= state.arrivals:
-        return NO_REQUEST_ROOM
     if state.events + pushed > len(cell.events):
         return NO_EVENT_ROOM
     return ASKED
@@ -202,7 +202,7 @@ def room(cell: Cell, log: Log, kind: int, who: int) -> int:
 @part
 def end_pass(cell: Cell, place: int) -> None:
     """Add the pass to the target's work, send what it brought, begin the next."""
-    state, target = cell.state, cell.targets[place]
+    state, target = cell.state, cell.targets[at(place)]
     if target.start_ms < state.horizon_ms and state.now_ms > state.warm_up_ms:
         target.busy_ms += min(state.now_ms, state.horizon_ms) - max(target.start_ms, state.warm_up_ms)
         target.iterations += 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dsd_gym.vector.compiled import part
+from dsd_gym.vector.compiled import at, part
 from dsd_gym.vector.layout import LAST, Records
 
 _WHO_BITS, _KIND_BITS, _ORDER_BITS = 22, 4, 36
@@ -43,7 +43,7 @@ def close(state: Any, events: Records) -> None:
     if state.hole:
         state.hole = 0
         state.events -= 1
-        moved = events[state.events]
+        moved = events[at(state.events)]
         sink(events, state.events, moved.at_ms, moved.tag)
 
 
@@ -52,11 +52,11 @@ def rise(events: Records, place: int, at_ms: float, tag: int) -> None:
     """Put an event in, from the end upwards."""
     while place > 0:
         parent = (place - 1) >> 1
-        if earlier(events[parent].at_ms, events[parent].tag, at_ms, tag):
+        if earlier(events[at(parent)].at_ms, events[at(parent)].tag, at_ms, tag):
             break
-        events[place].at_ms, events[place].tag = events[parent].at_ms, events[parent].tag
+        events[at(place)].at_ms, events[at(place)].tag = events[at(parent)].at_ms, events[at(parent)].tag
         place = parent
-    events[place].at_ms, events[place].tag = at_ms, tag
+    events[at(place)].at_ms, events[at(place)].tag = at_ms, tag
 
 
 @part
@@ -64,20 +64,20 @@ def sink(events: Records, count: int, at_ms: float, tag: int) -> None:
     """Put an event in, from the top of `count` downwards."""
     place, child = 0, 1
     while child < count:
-        left, right = events[child], events[min(child + 1, count - 1)]
+        left, right = events[at(child)], events[at(min(child + 1, count - 1))]
         child += earlier(right.at_ms, right.tag, left.at_ms, left.tag)
-        below = events[child]
+        below = events[at(child)]
         if earlier(at_ms, tag, below.at_ms, below.tag):
             break
-        events[place].at_ms, events[place].tag = below.at_ms, below.tag
+        events[at(place)].at_ms, events[at(place)].tag = below.at_ms, below.tag
         place, child = child, 2 * child + 1
-    events[place].at_ms, events[place].tag = at_ms, tag
+    events[at(place)].at_ms, events[at(place)].tag = at_ms, tag
 
 
 @part
 def earlier(first_ms: float, first_tag: int, second_ms: float, second_tag: int) -> bool:
     """Return whether one event comes before another; without jumps, which a processor would guess wrong."""
-    return (first_ms < second_ms) | ((first_ms == second_ms) & (first_tag < second_tag))
+    return (first_ms < second_ms) | ((first_ms <= second_ms) & (first_tag < second_tag))
 
 
 @part

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from dsd_gym.vector.compiled import compiled
+from dsd_gym.vector.compiled import at, compiled
 from dsd_gym.vector.layout import Cell, FloatArray
 from dsd_gym.vector.way import way
 
@@ -22,11 +22,11 @@ _LIVE, _MS = math.log1p(256.0), math.log1p(4000.0)
 @compiled
 def foresee(cell: Cell, number: int, ahead: FloatArray) -> None:
     """Write what lies ahead of a request that asks, in the order of `FORESIGHT`."""
-    state, request = cell.state, cell.requests[number]
+    state, request = cell.state, cell.requests[at(number)]
     first, left = request.tape + request.committed, request.output_tokens - request.committed
     run, near, far, unbroken = 0, 0, 0, True
     for place in range(min(left, _FAR)):
-        accepted = cell.accepted[first + place]
+        accepted = cell.accepted[at(first + place)]
         unbroken = unbroken and accepted
         run += unbroken
         far += accepted
@@ -34,7 +34,7 @@ def foresee(cell: Cell, number: int, ahead: FloatArray) -> None:
             near += accepted
     ahead[0], ahead[1], ahead[2] = min(run, MOST_RUN) / MOST_RUN, near / _NEAR, far / _FAR
     ahead[3] = min(left, _LEFT) / _LEFT
-    target = cell.targets[request.target]
+    target = cell.targets[at(request.target)]
     pass_left_ms = 0.0 if target.idle else max(0.0, target.start_ms + target.total_ms - state.now_ms)
     way_ms, _ = way(cell, request.device, state.now_ms, 0.0, True)
     ahead[4] = min(1.0, math.log1p(target.live) / _LIVE)

@@ -19,10 +19,9 @@ NONE = -1
 NORMAL, LAST = 1, 2
 """Priorities of events at the same ms, as in `dsd_gym.messages`."""
 
-_KINDS = ("ARRIVAL", "PROMPT", "GUESSED", "ANSWERED", "WINDOW", "MESSAGE", "DECODE", "STOP", "PASS_START", "PASS_END")
-ARRIVAL, PROMPT, GUESSED, ANSWERED, WINDOW, MESSAGE, DECODE, STOP, PASS_START, PASS_END = range(len(_KINDS))
-END = len(_KINDS)
-"""Kinds of events: what happens to the request, message or target that the event names."""
+ARRIVAL, PROMPT, ANSWERED, MESSAGE, GUESSED, WINDOW, DECODE, STOP, PASS_START, PASS_END, END = range(11)
+"""Kinds of events: what happens to the request, message or target that the event names. Those up to MESSAGE may begin
+or end a request or a round."""
 
 TRAVELLING, FIRST_TOKEN, GUESSING, ASKING, AWAY, CHUNK, RETURNING = range(7)
 """Stages of a request: what it waits for. FIRST_TOKEN, AWAY (a verdict), CHUNK and RETURNING read the inbox."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsd_gym.vector.arrivals import leave
-from dsd_gym.vector.compiled import mean_confidence, part, stopped_window
+from dsd_gym.vector.compiled import at, mean_confidence, part, stopped_window
 from dsd_gym.vector.events import push
 from dsd_gym.vector.layout import (
     ASKING,
@@ -29,11 +29,11 @@ from dsd_gym.vector.way import compute, way
 @part
 def go_on(cell: Cell, log: Log, deployment: int, number: int) -> None:
     """End, or let the draft make its first guess, unless it has tokens to read before it could, and ask."""
-    state, request = cell.state, cell.requests[number]
+    state, request = cell.state, cell.requests[at(number)]
     if request.committed >= request.output_tokens:
         leave(cell, log, deployment, number, FINISHED)
         return
-    device, now_ms = cell.devices[request.device], state.now_ms
+    device, now_ms = cell.devices[at(request.device)], state.now_ms
     if request.cloud_mode or request.draft_ready_ms > now_ms:
         ask(cell, number)
         return
@@ -48,14 +48,14 @@ def go_on(cell: Cell, log: Log, deployment: int, number: int) -> None:
 @part
 def ask(cell: Cell, number: int) -> None:
     """Stand still until somebody decides."""
-    cell.requests[number].decided_ms = cell.state.now_ms
+    cell.requests[at(number)].decided_ms = cell.state.now_ms
     cell.state.asking = number
 
 
 @part
 def decided(cell: Cell, log: Log, deployment: int, number: int) -> None:
     """Do what was decided: speculate, or let the cloud decode."""
-    state, request = cell.state, cell.requests[number]
+    state, request = cell.state, cell.requests[at(number)]
     request.decoded, request.decoded_externality_ms, request.decoded_bytes = 0, 0.0, 0.0
     if request.window == 0:
         decode_in_cloud(cell, log, deployment, number)
@@ -73,8 +73,8 @@ def decided(cell: Cell, log: Log, deployment: int, number: int) -> None:
 @part
 def draft(cell: Cell, number: int) -> None:
     """Draft a window and send it."""
-    state, request = cell.state, cell.requests[number]
-    device, now_ms = cell.devices[request.device], state.now_ms
+    state, request = cell.state, cell.requests[at(number)]
+    device, now_ms = cell.devices[at(request.device)], state.now_ms
     first = request.tape + request.committed
     request.drafted = request.window
     if request.threshold >= 0.0:
@@ -92,8 +92,8 @@ def draft(cell: Cell, number: int) -> None:
 @part
 def read_on(cell: Cell, number: int, first: int) -> None:
     """Read from the tape, while it is at hand, how many drafts will agree, and the draft's next first guess."""
-    request, agreed = cell.requests[number], 0
-    while agreed < request.drafted and cell.accepted[first + agreed]:
+    request, agreed = cell.requests[at(number)], 0
+    while agreed < request.drafted and cell.accepted[at(first + agreed)]:
         agreed += 1
     request.agreed = agreed
     request.guess_confidence = cell.confidence[first + min(agreed + 1, request.output_tokens - request.committed)]
@@ -102,7 +102,7 @@ def read_on(cell: Cell, number: int, first: int) -> None:
 @part
 def decode_in_cloud(cell: Cell, log: Log, deployment: int, number: int) -> None:
     """Wait for one chunk of the target's own decoding, which runs on while the controller is asked."""
-    state, request = cell.state, cell.requests[number]
+    state, request = cell.state, cell.requests[at(number)]
     request.up_bytes = 0.0 if request.cloud_mode else state.header_bytes
     request.up_ms, transmit_ms = way(cell, request.device, state.now_ms, request.up_bytes, True)
     if request.cloud_mode == 0:
@@ -115,13 +115,13 @@ def decode_in_cloud(cell: Cell, log: Log, deployment: int, number: int) -> None:
 @part
 def read_inbox(cell: Cell, log: Log, deployment: int, number: int) -> None:
     """Take in what has arrived, in the order it was sent, while the request waits for it."""
-    state, request = cell.state, cell.requests[number]
-    while request.first_message != NONE and cell.messages[request.first_message].arrived:
+    state, request = cell.state, cell.requests[at(number)]
+    while request.first_message != NONE and cell.messages[at(request.first_message)].arrived:
         stage = request.stage
         if stage != FIRST_TOKEN and stage != AWAY and stage != CHUNK and stage != RETURNING:
             return
         place = request.first_message
-        message = cell.messages[place]
+        message = cell.messages[at(place)]
         request.first_message = message.next
         message.next = state.free_message
         state.free_message = place
@@ -136,7 +136,7 @@ def read_inbox(cell: Cell, log: Log, deployment: int, number: int) -> None:
 @part
 def take_in(cell: Cell, log: Log, deployment: int, number: int, stage: int, place: int) -> None:
     """Take in the message that ends a wait."""
-    state, request, message = cell.state, cell.requests[number], cell.messages[place]
+    state, request, message = cell.state, cell.requests[at(number)], cell.messages[at(place)]
     if stage == AWAY:
         tested(cell, number, message.accepted)
     elif stage == CHUNK:
@@ -146,14 +146,14 @@ def take_in(cell: Cell, log: Log, deployment: int, number: int, stage: int, plac
     if stage == FIRST_TOKEN:
         request.first_token_ms = request.round_start_ms = state.now_ms
         request.team_start_ms = team_ms(state)
-        request.guess_confidence = cell.confidence[request.tape + request.committed]
+        request.guess_confidence = cell.confidence[at(request.tape + request.committed)]
     elif stage == AWAY:
         end_round(cell, log, deployment, number, place)
     elif stage == CHUNK:
         end_round(cell, log, deployment, number, NONE)
     else:
         request.cloud_mode = 0
-        device = cell.devices[request.device]
+        device = cell.devices[at(request.device)]
         unread = request.unread + request.decoded
         request.draft_ready_ms = compute(device, state.now_ms, unread * device.prefill_ms)
         if request.committed < request.output_tokens:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsd_gym.vector.compiled import added_tokens_ms, externality_ms, part
+from dsd_gym.vector.compiled import added_tokens_ms, at, externality_ms, part
 from dsd_gym.vector.events import push
 from dsd_gym.vector.layout import (
     DECODING,
@@ -23,31 +23,31 @@ from dsd_gym.vector.way import way
 @part
 def deliver(cell: Cell, place: int) -> None:
     """Send what the pass that ends now has brought."""
-    target, requests = cell.targets[place], cell.requests
+    target, requests = cell.targets[at(place)], cell.requests
     first = place * QUEUES
     riding, decoding, prefilling = (
-        cell.queues[first + RIDING],
-        cell.queues[first + DECODING],
-        cell.queues[first + PREFILLING],
+        cell.queues[at(first + RIDING)],
+        cell.queues[at(first + DECODING)],
+        cell.queues[at(first + PREFILLING)],
     )
-    others = riding.count + cell.queues[first + WINDOWS].count + decoding.count
-    others += cell.queues[first + WAITING].count + prefilling.count - 1
+    others = riding.count + cell.queues[at(first + WINDOWS)].count + decoding.count
+    others += cell.queues[at(first + WAITING)].count + prefilling.count - 1
     marginal_ms = added_ms(cell, place, target.tokens + 1, 1)
     batch_size = riding.count + target.decoding + target.prefills
     number = prefilling.first
     for _ in range(target.prefills):
-        after = requests[number].next
+        after = requests[at(number)].next
         prefilled(cell, number, batch_size, marginal_ms)
         number = after
     number = riding.first
     for _ in range(riding.count):
-        after = requests[number].next
+        after = requests[at(number)].next
         verified(cell, number, others, batch_size, marginal_ms)
         number = after
     riding.count = 0
     number = target.first_decoding
     for _ in range(target.decoding):
-        after = requests[number].next
+        after = requests[at(number)].next
         decoded(cell, number, others, batch_size, marginal_ms)
         number = after
 
@@ -55,21 +55,21 @@ def deliver(cell: Cell, place: int) -> None:
 @part
 def added_ms(cell: Cell, place: int, tokens: int, added: int) -> float:
     """Return the extra ms that the last `added` of `tokens` tokens bring to a pass."""
-    target = cell.targets[place]
+    target = cell.targets[at(place)]
     return added_tokens_ms(tokens, added, target.token_ms, target.weights_ms, target.compute_ms)
 
 
 @part
 def prefilled(cell: Cell, number: int, batch_size: int, marginal_ms: float) -> None:
     """Go on with a prefill; at its end send the first token."""
-    request = cell.requests[number]
-    target = cell.targets[request.target]
+    request = cell.requests[at(number)]
+    target = cell.targets[at(request.target)]
     if request.prefilled == 0:
         request.queued_ms = target.start_ms - request.queued_ms
     request.prefilled += request.chunk
     if request.prefilled < request.prompt_tokens:
         return
-    remove(cell.queues[request.target * QUEUES + PREFILLING], cell.requests, number)
+    remove(cell.queues[at(request.target * QUEUES + PREFILLING)], cell.requests, number)
     request.verified = 1
     send(cell, number, 1, 0, request.queued_ms, batch_size, marginal_ms, 0.0, True)
 
@@ -77,21 +77,21 @@ def prefilled(cell: Cell, number: int, batch_size: int, marginal_ms: float) -> N
 @part
 def verified(cell: Cell, number: int, others: int, batch_size: int, marginal_ms: float) -> None:
     """Accept the drafts that agree up to the first that does not; the target's own next token comes on top."""
-    request = cell.requests[number]
+    request = cell.requests[at(number)]
     before = request.verified
     missing = request.output_tokens - before
     accepted = min(request.agreed, missing)
     tokens = min(accepted + 1, missing)
     cost_ms = presence_ms(cell, number, request.drafted + 1, others)
     request.verified = before + tokens
-    wait_ms = cell.targets[request.target].start_ms - request.queued_ms
+    wait_ms = cell.targets[at(request.target)].start_ms - request.queued_ms
     send(cell, number, tokens, accepted, wait_ms, batch_size, marginal_ms, cost_ms, True)
 
 
 @part
 def decoded(cell: Cell, number: int, others: int, batch_size: int, marginal_ms: float) -> None:
     """Add a token to the chunk; send it when it is full, or when this stream stops or ends."""
-    request = cell.requests[number]
+    request = cell.requests[at(number)]
     tokens = min(1, request.output_tokens - request.verified)
     if request.decoded_in_chunk == 0:
         request.externality_ms = 0.0
@@ -104,15 +104,15 @@ def decoded(cell: Cell, number: int, others: int, batch_size: int, marginal_ms: 
     sent = request.decoded_in_chunk
     request.decoded_in_chunk = 0
     if final:
-        remove(cell.queues[request.target * QUEUES + DECODING], cell.requests, number)
+        remove(cell.queues[at(request.target * QUEUES + DECODING)], cell.requests, number)
     send(cell, number, sent, 0, 0.0, batch_size, marginal_ms, request.externality_ms, final)
 
 
 @part
 def presence_ms(cell: Cell, number: int, tokens: int, others: int) -> float:
     """Return what this request's presence in the pass cost everybody else in it or waiting for it."""
-    request = cell.requests[number]
-    target = cell.targets[request.target]
+    request = cell.requests[at(number)]
+    target = cell.targets[at(request.target)]
     context_tokens = request.prompt_tokens + request.verified
     attention_ms = target.attention_sequence_ms + target.attention_context_ms * context_tokens
     return externality_ms(added_ms(cell, request.target, target.tokens, tokens) + attention_ms, others)
@@ -131,13 +131,13 @@ def send(
     final: bool,
 ) -> None:
     """Send a message to a request's edge, with the report of this pass; free the memory of one that has all."""
-    state, request = cell.state, cell.requests[number]
-    target = cell.targets[request.target]
+    state, request = cell.state, cell.requests[at(number)]
+    target = cell.targets[at(request.target)]
     if request.verified == request.output_tokens:
         target.free += request.prompt_tokens + request.output_tokens
         target.live -= 1
     place = state.free_message
-    message = cell.messages[place]
+    message = cell.messages[at(place)]
     state.free_message = message.next
     state.free_messages -= 1
     message.queue_wait_ms, message.iteration_ms = queue_wait_ms, target.total_ms
@@ -151,6 +151,6 @@ def send(
     if request.first_message == NONE:
         request.first_message = place
     else:
-        cell.messages[request.last_message].next = place
+        cell.messages[at(request.last_message)].next = place
     request.last_message = place
     push(state, cell.events, state.now_ms + (propagation_ms + transmission_ms), NORMAL, MESSAGE, place)

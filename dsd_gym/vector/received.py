@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from dsd_gym.vector.compiled import acceptance_estimate, part, smoothed_rtt, tests_so_far
+from dsd_gym.vector.compiled import acceptance_estimate, at, part, smoothed_rtt, tests_so_far
 from dsd_gym.vector.layout import NONE, Cell, FloatArray, Log
 
 
 @part
 def received(cell: Cell, number: int, place: int, decoded: bool) -> None:
     """Commit a message's tokens; take in its round trip and its report. `decoded`: by the target on its own."""
-    request, message, report = cell.requests[number], cell.messages[place], cell.reports[number]
-    device = cell.devices[request.device]
+    request, message, report = cell.requests[at(number)], cell.messages[at(place)], cell.reports[at(number)]
+    device = cell.devices[at(request.device)]
     request.committed += message.tokens
     rtt_ms = request.up_ms + message.propagation_ms
     device.smoothed_ms, device.deviation_ms = smoothed_rtt(device.smoothed_ms, device.deviation_ms, rtt_ms)
@@ -31,7 +31,7 @@ def received(cell: Cell, number: int, place: int, decoded: bool) -> None:
 @part
 def tested(cell: Cell, number: int, accepted: int) -> None:
     """Take in a verdict on the window that was drafted."""
-    request = cell.requests[number]
+    request = cell.requests[at(number)]
     drafted = request.drafted
     request.passed_tests, request.tests = tests_so_far(request.passed_tests, request.tests, drafted, accepted)
     request.last_mean_confidence = request.mean_confidence
@@ -48,23 +48,24 @@ def team_ms(state: Any) -> float:
 @part
 def end_round(cell: Cell, log: Log, deployment: int, number: int, place: int) -> None:
     """Enter the round that ends now, with the verdict at `place` where it had a window; the next one begins."""
-    request, report, entry = cell.requests[number], cell.reports[number], log.rounds[log.counts[0]]
+    request, report, entry = cell.requests[at(number)], cell.reports[at(number)], log.rounds[at(log.counts[0])]
     log.counts[0] += 1
     entry.deployment, entry.stream = deployment, number + cell.state.first_stream
     entry.window = request.window
     entry.start_ms, entry.decided_ms, entry.end_ms = request.round_start_ms, request.decided_ms, cell.state.now_ms
-    entry.team_ms = team_ms(cell.state) - request.team_start_ms
-    request.round_start_ms, request.team_start_ms = cell.state.now_ms, team_ms(cell.state)
+    so_far_ms = team_ms(cell.state)
+    entry.team_ms = so_far_ms - request.team_start_ms
+    request.round_start_ms, request.team_start_ms = cell.state.now_ms, so_far_ms
     entry.cloud_tokens, entry.committed, entry.drafted, entry.accepted = request.decoded, request.decoded, 0, 0
     entry.externality_ms, entry.downlink_bytes = request.decoded_externality_ms, request.decoded_bytes
     entry.uplink_bytes = request.up_bytes
     if place != NONE:
-        verdict = cell.messages[place]
+        verdict = cell.messages[at(place)]
         entry.drafted, entry.accepted = request.drafted, verdict.accepted
         entry.committed += verdict.tokens
         entry.externality_ms += verdict.externality_ms
         entry.downlink_bytes += verdict.message_bytes
-    entry.rtt_ms = cell.devices[request.device].last_rtt_ms
+    entry.rtt_ms = cell.devices[at(request.device)].last_rtt_ms
     entry.queue_wait_ms, entry.iteration_ms = report.queue_wait_ms, report.iteration_ms
     entry.batch_size = int(report.batch_size)
 
@@ -72,8 +73,8 @@ def end_round(cell: Cell, log: Log, deployment: int, number: int, place: int) ->
 @part
 def observe(cell: Cell, number: int, seen: FloatArray) -> None:
     """Write what the controller is shown, feature by feature as in `Observation`, each in its own unit."""
-    state, request, report = cell.state, cell.requests[number], cell.reports[number]
-    device = cell.devices[request.device]
+    state, request, report = cell.state, cell.requests[at(number)], cell.reports[at(number)]
+    device = cell.devices[at(request.device)]
     catch_up_ms = max(0.0, request.draft_ready_ms - state.now_ms) if request.guessed == 0 else 0.0
     if request.cloud_mode:
         catch_up_ms = max(0.0, device.busy_until_ms - state.now_ms) + request.unread * device.prefill_ms

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dsd_gym.vector.compiled import iteration_ms, part, prefill_attention_ms
+from dsd_gym.vector.compiled import at, iteration_ms, part, prefill_attention_ms
 from dsd_gym.vector.events import push
 from dsd_gym.vector.layout import (
     DECODING,
@@ -26,8 +26,8 @@ from dsd_gym.vector.queues import append, append_window, remove
 @part
 def admit(cell: Cell, number: int) -> bool:
     """Queue a request for prefill; False rejects it: it never fits, or too many wait already."""
-    request = cell.requests[number]
-    target, waiting = cell.targets[request.target], cell.queues[request.target * QUEUES + WAITING]
+    request = cell.requests[at(number)]
+    target, waiting = cell.targets[at(request.target)], cell.queues[at(request.target * QUEUES + WAITING)]
     if request.prompt_tokens + request.output_tokens > target.capacity or waiting.count >= target.max_queue:
         target.live -= 1
         return False
@@ -40,24 +40,24 @@ def admit(cell: Cell, number: int) -> bool:
 @part
 def verify(cell: Cell, number: int) -> None:
     """Queue a window for the next pass."""
-    place = cell.requests[number].target
-    append_window(cell.queues[place * QUEUES + WINDOWS], cell.requests, number, cell.state.now_ms)
+    place = cell.requests[at(number)].target
+    append_window(cell.queues[at(place * QUEUES + WINDOWS)], cell.requests, number, cell.state.now_ms)
     wake(cell, place)
 
 
 @part
 def decode(cell: Cell, number: int) -> None:
     """Let the target decode a stream on its own."""
-    request = cell.requests[number]
+    request = cell.requests[at(number)]
     request.stopping, request.decoded_in_chunk = 0, 0
-    append(cell.queues[request.target * QUEUES + DECODING], cell.requests, number)
+    append(cell.queues[at(request.target * QUEUES + DECODING)], cell.requests, number)
     wake(cell, request.target)
 
 
 @part
 def wake(cell: Cell, place: int) -> None:
     """Let an idle target begin, after all else that happens at this ms."""
-    target = cell.targets[place]
+    target = cell.targets[at(place)]
     if target.idle:
         target.idle, cell.state.woken = 0, place
 
@@ -65,16 +65,16 @@ def wake(cell: Cell, place: int) -> None:
 @part
 def begin_pass(cell: Cell, place: int) -> None:
     """Fill the next pass and schedule its end; with nothing to do, be idle."""
-    target = cell.targets[place]
+    target = cell.targets[at(place)]
     room, budget = target.max_sequences, target.max_batch_tokens
     budget = take_windows(cell, place, room, budget)
-    room -= cell.queues[place * QUEUES + RIDING].count
+    room -= cell.queues[at(place * QUEUES + RIDING)].count
     take_decoding(cell, place, min(room, budget))
     room -= target.decoding
     budget -= target.decoding
     begin_prefills(cell, place)
     take_prefills(cell, place, room, budget)
-    if cell.queues[place * QUEUES + RIDING].count + target.decoding + target.prefills == 0:
+    if cell.queues[at(place * QUEUES + RIDING)].count + target.decoding + target.prefills == 0:
         target.idle = 1
         return
     target.start_ms = cell.state.now_ms
@@ -85,27 +85,27 @@ def begin_pass(cell: Cell, place: int) -> None:
 @part
 def take_windows(cell: Cell, place: int, room: int, budget: int) -> int:
     """Let windows ride up to the first that does not fit; return the tokens left."""
-    waiting, riding = cell.queues[place * QUEUES + WINDOWS], cell.queues[place * QUEUES + RIDING]
+    waiting, riding = cell.queues[at(place * QUEUES + WINDOWS)], cell.queues[at(place * QUEUES + RIDING)]
     taken, number = 0, waiting.first
     while taken < waiting.count and taken < room:
-        tokens = cell.requests[number].drafted + 1
+        tokens = cell.requests[at(number)].drafted + 1
         if tokens > budget:
             break
         budget -= tokens
         taken += 1
-        number = cell.requests[number].next
+        number = cell.requests[at(number)].next
     riding.first, riding.count = waiting.first, taken
     waiting.count -= taken
     if waiting.count:
         waiting.first = number
-        cell.requests[number].previous = -1
+        cell.requests[at(number)].previous = -1
     return budget
 
 
 @part
 def take_decoding(cell: Cell, place: int, room: int) -> None:
     """Choose the streams that decode; where not all do, they take turns."""
-    target, queue = cell.targets[place], cell.queues[place * QUEUES + DECODING]
+    target, queue = cell.targets[at(place)], cell.queues[at(place * QUEUES + DECODING)]
     target.decoding, target.first_decoding = min(queue.count, room), queue.first
     if queue.count > room:
         for _ in range(room):
@@ -117,11 +117,11 @@ def take_decoding(cell: Cell, place: int, room: int) -> None:
 @part
 def begin_prefills(cell: Cell, place: int) -> None:
     """Give memory to requests that wait for it, up to the first for which it does not suffice."""
-    target = cell.targets[place]
-    waiting, prefilling = cell.queues[place * QUEUES + WAITING], cell.queues[place * QUEUES + PREFILLING]
+    target = cell.targets[at(place)]
+    waiting, prefilling = cell.queues[at(place * QUEUES + WAITING)], cell.queues[at(place * QUEUES + PREFILLING)]
     while waiting.count:
         number = waiting.first
-        needed = cell.requests[number].prompt_tokens + cell.requests[number].output_tokens
+        needed = cell.requests[at(number)].prompt_tokens + cell.requests[at(number)].output_tokens
         if needed > target.free:
             return
         target.free -= needed
@@ -132,12 +132,12 @@ def begin_prefills(cell: Cell, place: int) -> None:
 @part
 def take_prefills(cell: Cell, place: int, room: int, budget: int) -> None:
     """Choose the requests whose prompts are read on, and how many tokens of each still fit."""
-    target, queue = cell.targets[place], cell.queues[place * QUEUES + PREFILLING]
+    target, queue = cell.targets[at(place)], cell.queues[at(place * QUEUES + PREFILLING)]
     if target.chunk_limit:
         budget = min(budget, target.chunk_limit)
     target.prefills, number = 0, queue.first
     while target.prefills < queue.count and budget > 0 and target.prefills < room:
-        request = cell.requests[number]
+        request = cell.requests[at(number)]
         request.chunk = min(budget, request.prompt_tokens - request.prefilled)
         budget -= request.chunk
         target.prefills += 1
@@ -147,11 +147,11 @@ def take_prefills(cell: Cell, place: int, room: int, budget: int) -> None:
 @part
 def measure_pass(cell: Cell, place: int) -> None:
     """Add up the size and length of the pass."""
-    target, tokens, context = cell.targets[place], 0, 0
+    target, tokens, context = cell.targets[at(place)], 0, 0
     attention_ms = 0.0
-    number = cell.queues[place * QUEUES + PREFILLING].first
+    number = cell.queues[at(place * QUEUES + PREFILLING)].first
     for _ in range(target.prefills):
-        request = cell.requests[number]
+        request = cell.requests[at(number)]
         tokens += request.chunk
         attention_ms += prefill_attention_ms(
             request.chunk, request.prefilled, target.prefill_token_ms, target.prefill_pair_ms
@@ -159,17 +159,17 @@ def measure_pass(cell: Cell, place: int) -> None:
         number = request.next
     number = target.first_decoding
     for _ in range(target.decoding):
-        context += cell.requests[number].prompt_tokens + cell.requests[number].verified
-        number = cell.requests[number].next
+        context += cell.requests[at(number)].prompt_tokens + cell.requests[at(number)].verified
+        number = cell.requests[at(number)].next
     tokens += target.decoding
-    number = cell.queues[place * QUEUES + RIDING].first
-    for _ in range(cell.queues[place * QUEUES + RIDING].count):
-        request = cell.requests[number]
+    number = cell.queues[at(place * QUEUES + RIDING)].first
+    for _ in range(cell.queues[at(place * QUEUES + RIDING)].count):
+        request = cell.requests[at(number)]
         tokens += request.drafted + 1
         context += request.prompt_tokens + request.verified
         number = request.next
     total_ms = target.host_ms + pass_ms(
-        target, tokens, target.decoding + cell.queues[place * QUEUES + RIDING].count, context
+        target, tokens, target.decoding + cell.queues[at(place * QUEUES + RIDING)].count, context
     )
     if target.prefills:
         total_ms += target.prefill_fixed_ms + attention_ms

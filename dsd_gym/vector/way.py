@@ -9,6 +9,7 @@ import numpy as np
 from dsd_gym import luck
 from dsd_gym.vector.compiled import (
     INFINITY,
+    at,
     exponential,
     first_state,
     next_state,
@@ -45,7 +46,7 @@ def jitter_ms(device: Any, now_ms: float) -> float:
 @part
 def next_regime(cell: Cell, number: int) -> None:
     """Go on to the device's next regime."""
-    device, seed, first = cell.devices[number], cell.state.seed, cell.devices[number].first_regime
+    device, seed, first = cell.devices[at(number)], cell.state.seed, cell.devices[at(number)].first_regime
     which = uniform(seed, np.uint64(_REGIME), np.uint64(number), np.uint64(2 * device.regime_index))
     if device.regimes == 1:
         device.regime, length_ms = 0, INFINITY
@@ -65,7 +66,7 @@ def next_regime(cell: Cell, number: int) -> None:
 @part
 def find_regime(cell: Cell, number: int, now_ms: float) -> None:
     """Let the device's regime be that of `now_ms`; an earlier time than the last is looked for from the start."""
-    device = cell.devices[number]
+    device = cell.devices[at(number)]
     if now_ms < device.regime_begins_ms:
         device.regime_index, device.regime_begins_ms, device.regime_ends_ms = 0, 0.0, 0.0
     while device.regime_ends_ms <= now_ms:
@@ -75,14 +76,14 @@ def find_regime(cell: Cell, number: int, now_ms: float) -> None:
 @part
 def way(cell: Cell, number: int, now_ms: float, message_bytes: float, up: bool) -> tuple[float, float]:
     """Return (propagation ms, transmission ms) of a message that leaves at `now_ms`, to the cloud or back."""
-    device = cell.devices[number]
+    device = cell.devices[at(number)]
     leaves_ms, rtt_factor, bandwidth_factor = now_ms, 1.0, 1.0
     if device.regimes:
         find_regime(cell, number, now_ms)
-        while cell.regimes[device.first_regime + device.regime].outage:
+        while cell.regimes[at(device.first_regime + device.regime)].outage:
             leaves_ms = device.regime_ends_ms
             find_regime(cell, number, leaves_ms)
-        regime = cell.regimes[device.first_regime + device.regime]
+        regime = cell.regimes[at(device.first_regime + device.regime)]
         rtt_factor, bandwidth_factor = regime.rtt_factor, regime.bandwidth_factor
     share = device.up_share if up else 1.0 - device.up_share
     bandwidth_mbps = device.up_mbps if up else device.down_mbps
