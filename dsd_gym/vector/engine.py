@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,12 +47,14 @@ _MOST_PUSHED = 4
 
 
 @compiled
-def advance(world: World, log: Log, told: Told, chosen: NDArray[np.int64]) -> int:
+def advance(worlds: tuple[Any, ...], logs: tuple[Any, ...], telling: tuple[Any, ...], chosen: NDArray[np.int64]) -> int:
     """Answer the question of each `chosen` deployment, if it has one, and go on to the next; tell of it.
 
-    Return how many could not: one for which an array is too small stops before the event that would not fit, to be
-    called again. If a window is out of its deployment's range nothing goes on, and -1 - deployment is returned.
+    A `World`, a `Log` and a `Told` come as plain tuples: numba takes 5 us longer to look into named ones. Return how
+    many could not go on: one for which an array is too small stops before the event that would not fit, to be called
+    again. If a window is out of its deployment's range nothing goes on, and -1 - deployment is returned.
     """
+    world, log, told = World(*worlds), Log(*logs), Told(*telling)
     for deployment in chosen:
         state = world.state[at(deployment)]
         if state.asking != NONE and not 0 <= told.windows[at(deployment)] <= state.max_window:

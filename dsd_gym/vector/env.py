@@ -73,7 +73,7 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
         self._randoms = [seeding.np_random(None)[0] for _ in range(num_envs)]
         self._deployment = Deployment(scenario) if isinstance(scenario, Scenario) else None
         self._first_reward = np.zeros(num_envs)
-        self._ready = np.zeros(num_envs, np.bool_)
+        self._begun, self._ready = np.zeros(num_envs, np.bool_), False
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Infos | None = None
@@ -84,7 +84,8 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
             if (own := seeds[place]) is not None:
                 self._randoms[place] = seeding.np_random(int(own))[0]
         self._begin(np.flatnonzero(mask))
-        self._ready |= mask
+        self._begun |= mask
+        self._ready = bool(self._begun.all())
         return shown(self._fleet.seen), self._info()
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
@@ -106,14 +107,14 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
         self, actions: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], Infos]:
         """Answer every question and run to the next ones."""
-        if not self._ready.all():
+        if not self._ready:
             raise gymnasium.error.ResetNeeded("call reset before step")
         fleet = self._fleet
         fleet.answer(*self._decisions(np.asarray(actions)))
         rewards = self._first_reward - fleet.waited_ms / fleet.reference_ms
         self._first_reward[:] = 0.0
         over, info = fleet.over, self._info()
-        if not over.any():
+        if not np.count_nonzero(over):
             return shown(fleet.seen), rewards, over, over.copy(), info
         terminated, truncated = over & (fleet.live == 0), over & (fleet.live > 0)
         info |= self._ended(over, info)

@@ -65,7 +65,7 @@ class Fleet(Rows):
         self._go_on(self._all)
 
     def _go_on(self, places: Ints) -> None:
-        while stuck := advance(self._world, self._log, self._told, places):
+        while stuck := advance(tuple(self._world), tuple(self._log), tuple(self._told), places):
             if stuck < 0:
                 wrong = -1 - stuck
                 longest = self._world.state["max_window"][wrong]
