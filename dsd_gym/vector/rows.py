@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from dsd_gym import luck
 from dsd_gym.config import ConfigError
@@ -37,6 +37,9 @@ Array = NDArray[Any]
 _FIRST_SIZES = {
     "requests": 64, "devices": 8, "regimes": 1, "targets": 1, "messages": 64, "events": 64, "positions": 1 << 14,
 }  # fmt: skip
+_MANY, _HUGE_PAGE, _ODD = 1 << 18, 1 << 21, 9 * 64
+"""Bytes: arrays from the first on are laid in pages of the second's size; by the third, rows are longer than a power of
+two, since rows such a power apart share a few places of a cache."""
 _BLANK_REQUEST, _BLANK_REPORT = np.zeros(1, REQUEST), np.zeros(1, REPORT)
 for _name in ("first_message", "next", "previous"):
     _BLANK_REQUEST[_name] = NONE
@@ -64,17 +67,17 @@ class Rows:
         self._runs: list[Run | None] = [None] * count
         sizes = _FIRST_SIZES
         self._world = World(
-            np.zeros(count, STATE),
-            np.zeros((count, sizes["requests"]), REQUEST),
-            np.zeros((count, sizes["requests"]), REPORT),
-            np.zeros((count, sizes["devices"]), DEVICE),
-            np.zeros((count, sizes["regimes"]), REGIME),
-            np.zeros((count, sizes["targets"]), TARGET),
-            np.zeros((count, sizes["targets"] * QUEUES), QUEUE),
-            np.zeros((count, sizes["messages"]), MESSAGE_RECORD),
-            np.zeros((count, sizes["events"]), EVENT),
-            np.zeros((count, sizes["positions"]), np.bool_),
-            np.zeros((count, sizes["positions"])),
+            _zeros(count, STATE),
+            _zeros((count, sizes["requests"]), REQUEST),
+            _zeros((count, sizes["requests"]), REPORT),
+            _zeros((count, sizes["devices"]), DEVICE),
+            _zeros((count, sizes["regimes"]), REGIME),
+            _zeros((count, sizes["targets"]), TARGET),
+            _zeros((count, sizes["targets"] * QUEUES), QUEUE),
+            _zeros((count, sizes["messages"]), MESSAGE_RECORD),
+            _zeros((count, sizes["events"]), EVENT),
+            _zeros((count, sizes["positions"]), np.bool_),
+            _zeros((count, sizes["positions"]), np.float64),
         )
         self._world.state["asking"], self._world.state["stopped"] = NONE, 1
         self._log = new_log(4 * count + 64)
@@ -157,7 +160,7 @@ class Rows:
         if needed > have:
             if needed > MOST_ENTRIES and name != "positions":
                 raise ConfigError(f"a run needs {needed} {name}; the compiled simulator takes {MOST_ENTRIES} at most")
-            size = max(needed, 2 * have)
+            size = max(needed, 2 * have) + _ODD // getattr(self._world, names[0]).itemsize
             longer: dict[str, Any] = {n: _longer(getattr(self._world, n), size) for n in names}
             self._world = self._world._replace(**longer)
 
@@ -171,7 +174,21 @@ def new_log(size: int, old: Log | None = None) -> Log:
     return log
 
 
+def _zeros(shape: int | tuple[int, int], kind: DTypeLike) -> Array:
+    """Return zeros, in huge pages if they are many and the system has such: numpy asks for them from 4 MB on.
+
+    Each deployment has rows in all arrays: in pages of 4 kB they are more than a processor remembers the places of.
+    """
+    dtype = np.dtype(kind)
+    size = int(np.prod(shape)) * dtype.itemsize
+    if size < _MANY:
+        return np.zeros(shape, dtype)
+    memory = np.zeros(size + 2 * _HUGE_PAGE, np.uint8)
+    first = -memory.ctypes.data % _HUGE_PAGE
+    return memory[first : first + size].view(dtype).reshape(shape)
+
+
 def _longer(rows: Array, size: int) -> Array:
-    grown = np.zeros((len(rows), size), rows.dtype)
+    grown = _zeros((len(rows), size), rows.dtype)
     grown[:, : rows.shape[1]] = rows
     return grown
