@@ -100,7 +100,7 @@ next_difficulty = compiled(acceptance.next_difficulty)
 first_state: Callable[..., int] = compiled(regimes.first_state)
 next_state = compiled(regimes.next_state)
 bounded = kept(observation.bounded, _nrt=False, forceinline=True, fastmath={"nnan"})
-"""Of numbers: numpy's minimum and maximum of one that may be none take twice the time."""
+"""No feature is NaN; minima and maxima that allow for it take twice the time."""
 normal = compiled(luck.normal)
 binary_exponent = compiled(luck.binary_exponent)
 mantissa_bits = compiled(luck.mantissa_bits)
@@ -112,4 +112,4 @@ clipped = compiled(laws.clipped)
 owned_device = compiled(laws.owned_device)
 INFINITY = math.inf
 at: Any = np.uint32
-"""Of a place in an array: one that counts from the end, which numba has to allow for, needs instructions of its own."""
+"""Of a place in an array: it does not count from the end, and numba leaves out the instructions that allow for that."""
