@@ -167,8 +167,10 @@ def test_health_says_serving_and_then_not() -> None:
     asyncio.run(run())
 
 
-def test_health_says_so_while_the_engine_is_ill(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("recovery", ["a pass", "a rest"])
+def test_health_says_so_while_the_engine_is_ill(monkeypatch: pytest.MonkeyPatch, recovery: str) -> None:
     monkeypatch.setattr("runtime.target.server.HEALTH_S", 0.02)
+    monkeypatch.setattr("runtime.target.server.REST_S", 0.5 if recovery == "a rest" else 60.0)
 
     async def run() -> None:
         async with serving() as (engine, server), grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
@@ -180,10 +182,13 @@ def test_health_says_so_while_the_engine_is_ill(monkeypatch: pytest.MonkeyPatch)
                         await asyncio.sleep(0.02)
 
             await becomes(health_pb2.HealthCheckResponse.SERVING)
-            engine.failures_in_a_row = 3
-            await becomes(health_pb2.HealthCheckResponse.NOT_SERVING)
-            engine.failures_in_a_row = 0
-            await becomes(health_pb2.HealthCheckResponse.SERVING)
+            for _ in range(2):  # after a rest, one more failure is enough
+                engine.failures_in_a_row += 3
+                engine.failed_passes += 3
+                await becomes(health_pb2.HealthCheckResponse.NOT_SERVING)
+                if recovery == "a pass":
+                    engine.failures_in_a_row = 0
+                await becomes(health_pb2.HealthCheckResponse.SERVING)
             engine.stop()
             await becomes(health_pb2.HealthCheckResponse.NOT_SERVING)
 

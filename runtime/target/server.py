@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -32,8 +33,9 @@ LAST_WORDS_S = 0.5
 OTHER_BYTES = 16_384
 """More than all of a message but its token ids: a window's draft distributions are the most."""
 IDLE_CONNECTION_MS = 300_000
-HEALTH_S, FAILURES = 1.0, 3
-"""How often the engine is looked at, and how many passes in a row may fail before it counts as ill."""
+HEALTH_S, FAILURES, REST_S = 1.0, 3, 30.0
+"""How often the engine is looked at; how many passes in a row may fail before it counts as ill; and for how long after
+the last of them, since a balancer that sends it nothing would never see it well again."""
 
 
 class TargetServer:
@@ -74,10 +76,13 @@ class TargetServer:
 
     async def _watched(self) -> None:
         """Say so while the engine does not run, or all that it tries fails."""
-        healthy = True
+        engine, healthy, failed, failed_s = self._engine, True, 0, 0.0
         while True:
             await asyncio.sleep(HEALTH_S)
-            if healthy != (healthy := self._engine.running and self._engine.failures_in_a_row < FAILURES):
+            if failed != (failed := engine.failed_passes):
+                failed_s = time.monotonic()
+            ill = engine.failures_in_a_row >= FAILURES and time.monotonic() - failed_s < REST_S
+            if healthy != (healthy := engine.running and not ill):
                 states = health_pb2.HealthCheckResponse
                 await self._tell(states.SERVING if healthy else states.NOT_SERVING)
 
