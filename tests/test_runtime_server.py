@@ -182,9 +182,9 @@ def test_health_says_so_while_the_engine_is_ill(monkeypatch: pytest.MonkeyPatch,
                         await asyncio.sleep(0.02)
 
             await becomes(health_pb2.HealthCheckResponse.SERVING)
-            for _ in range(2):  # after a rest, one more failure is enough
-                engine.failures_in_a_row += 3
-                engine.failed_passes += 3
+            for failures in (3, 1 if recovery == "a rest" else 3):  # after a rest, one more is enough
+                engine.failures_in_a_row += failures
+                engine.failed_passes += failures
                 await becomes(health_pb2.HealthCheckResponse.NOT_SERVING)
                 if recovery == "a pass":
                     engine.failures_in_a_row = 0

@@ -211,7 +211,7 @@ class Link:
 
 
 def test_silent_link_is_disconnected_and_a_new_one_goes_on() -> None:
-    async def silence_s() -> float:
+    async def run() -> None:
         async with (
             serving(keepalive_s=0.3) as (engine, server),
             Link(server.port) as link,
@@ -225,20 +225,19 @@ def test_silent_link_is_disconnected_and_a_new_one_goes_on() -> None:
             began_s = time.monotonic()
             with pytest.raises(Disconnected, match=r"nothing heard from the target for 0\.6 s"):
                 await stream.receive()
-            noticed_s = time.monotonic() - began_s
+            assert 0.5 < time.monotonic() - began_s < 1.5
             with pytest.raises(Disconnected, match=r"no answer within 0\.6 s"):
                 await target.open(request(20))
             await until(lambda: engine.kv_tokens_used == 0)  # the target has noticed as well
             link.come_back()
             again = await target.open(request(20, committed=expected[:1]))
             assert tuple(await speculate(again, expected, expected[:1])) == expected
-            return noticed_s
 
-    assert 0.5 < min(asyncio.run(silence_s()) for _ in range(3)) < 1.5  # a busy machine only adds
+    asyncio.run(run())
 
 
 def test_restarted_target_is_found_again() -> None:
-    async def refusals_s() -> float:
+    async def run() -> None:
         with started() as engine:
             expected = greedy(PROMPT, 20)
             async with serving(engine) as (_, server):
@@ -252,11 +251,10 @@ def test_restarted_target_is_found_again() -> None:
             for attempt in (target.open(request(20)), target.describe(), stream.verify(1, (1,), b""), stream.ping()):
                 with pytest.raises(Disconnected):
                     await attempt
-            took_s = time.monotonic() - began_s
+            assert time.monotonic() - began_s < 1.0
             async with serving(engine, listen=f"127.0.0.1:{port}"):
                 stream = await target.open(request(20, committed=expected[:1]))
                 assert tuple(await speculate(stream, expected, expected[:1])) == expected
             await target.close()
-            return took_s
 
-    assert min(asyncio.run(refusals_s()) for _ in range(3)) < 1.0
+    asyncio.run(run())

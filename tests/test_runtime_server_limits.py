@@ -167,7 +167,7 @@ def test_session_that_waits_for_the_target_is_not_idle() -> None:
 
 @pytest.mark.parametrize("in_cloud", [False, True])
 def test_dropped_client_frees_its_memory(in_cloud: bool) -> None:
-    async def freed_s() -> float:
+    async def run() -> None:
         async with serving() as (engine, server), remote(server.port) as target:
             stream = await target.open(request(450))
             await stream.receive()
@@ -178,6 +178,6 @@ def test_dropped_client_frees_its_memory(in_cloud: bool) -> None:
             began_s = time.monotonic()
             await target.close()
             await until(lambda: engine.kv_tokens_used == 0)
-            return time.monotonic() - began_s
+            assert time.monotonic() - began_s < 0.25  # well before cloud decoding would have ended
 
-    assert min(asyncio.run(freed_s()) for _ in range(3)) < 0.25  # well before cloud decoding would have ended
+    asyncio.run(run())

@@ -73,7 +73,7 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
         self._randoms = [seeding.np_random(None)[0] for _ in range(num_envs)]
         self._deployment = Deployment(scenario) if isinstance(scenario, Scenario) else None
         self._first_reward = np.zeros(num_envs)
-        self._begun, self._ready = np.zeros(num_envs, np.bool_), False
+        self._ready = np.zeros(num_envs, np.bool_)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Infos | None = None
@@ -84,8 +84,7 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
             if (own := seeds[place]) is not None:
                 self._randoms[place] = seeding.np_random(int(own))[0]
         self._begin(np.flatnonzero(mask))
-        self._begun |= mask
-        self._ready = bool(self._begun.all())
+        self._ready |= mask
         return shown(self._fleet.seen), self._info()
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
@@ -107,7 +106,7 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
         self, actions: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], Infos]:
         """Answer every question and run to the next ones."""
-        if not self._ready:
+        if np.count_nonzero(self._ready) < self.num_envs:
             raise gymnasium.error.ResetNeeded("call reset before step")
         fleet = self._fleet
         fleet.answer(*self._decisions(np.asarray(actions)))
