@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -205,5 +205,10 @@ def next_difficulty(last: float, shock: float, correlation: float, innovation: f
 
 def sigmoid(logits: luck.FloatArray) -> luck.FloatArray:
     """Return the probabilities of log-odds."""
-    probabilities: luck.FloatArray = 1.0 / (1.0 + np.exp(-logits))
+    probabilities: luck.FloatArray = probability_of(np.exp(-logits))
     return probabilities
+
+
+def probability_of(odds_against: Any) -> Any:
+    """Return the probability of what has these odds against it."""
+    return 1.0 / (1.0 + odds_against)

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dsd_gym import luck
 from dsd_gym.reference import saturation_rate
 from dsd_gym.scenario import Lengths, Scenario, Workload
 from dsd_gym.scenario.mix import mean_lengths
@@ -118,9 +117,8 @@ def owned_device(stream: int, owners: int, devices: int) -> int:
     return (stream % owners) % devices
 
 
-def device_order(count: int, seed: int) -> NDArray[np.intp]:
-    """Return 0..count-1 in a random order: requests go round all devices before one gets its next."""
-    numbers = luck.uniform(seed, luck.DEVICE, np.arange(count, dtype=np.uint64), 0)
+def device_order(numbers: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return all devices in the order of a random number of each: requests go round all before one gets its next."""
     return np.argsort(numbers, kind="stable")
 
 

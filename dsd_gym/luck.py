@@ -76,10 +76,12 @@ def stem(seed: int, kind: int, entity: Any) -> Any:
 
     For an array of entities, uint64, too.
     """
-    z = _STEP
-    for word in (seed, kind, entity):
-        z = stir(z, word)
-    return z
+    return stir(trunk(seed, kind), entity)
+
+
+def trunk(seed: int, kind: int) -> int:
+    """Return what `uniform` makes of its first two words."""
+    return stir(stir(_STEP, seed), kind)
 
 
 def uniform_from(stem: int, index: int) -> float:

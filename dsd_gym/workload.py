@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from dsd_gym import luck
 from dsd_gym.laws import (
     arrival_law,
@@ -40,7 +42,8 @@ class Population:
         self._scenario, self._seed = scenario, seed
         self._shares = class_shares(scenario)
         self._lengths = [length_law(class_lengths(scenario, index)) for index in range(len(self._shares))]
-        self._devices = device_order(sum(edge.count for edge in scenario.edges), seed).tolist()
+        devices = np.arange(sum(edge.count for edge in scenario.edges), dtype=np.uint64)
+        self._devices = device_order(luck.uniform(seed, luck.DEVICE, devices, 0)).tolist()
         users = scenario.workload.users if scenario.workload.kind == "closed" else None
         self._owners = users or len(self._devices)  # a closed-loop user keeps one device
 

@@ -18,12 +18,13 @@ from dsd_gym.vector.compiled import (
     normal,
     owned_device,
     renewal_gap,
+    stir,
     uniform,
 )
-from dsd_gym.vector.layout import FloatArray, Records
+from dsd_gym.vector.layout import NONE, QUEUES, FloatArray, Records, World
 
 Ints = NDArray[np.int64]
-_ARRIVAL, _PROMPT_LENGTH, _OUTPUT_LENGTH = luck.ARRIVAL, luck.PROMPT_LENGTH, luck.OUTPUT_LENGTH
+_ARRIVAL, _DEVICE, _PROMPT_LENGTH, _OUTPUT_LENGTH = luck.ARRIVAL, luck.DEVICE, luck.PROMPT_LENGTH, luck.OUTPUT_LENGTH
 _FIRST_ROOM = 256
 
 
@@ -79,6 +80,46 @@ def token_counts(seed: np.uint64, kind: int, first: int, count: int, median: flo
         turn = uniform(seed, np.uint64(kind), stream, np.uint64(1))
         tokens[place] = clipped(round(log_normal(median, sigma, normal(radius, turn))), most)
     return tokens
+
+
+@compiled
+def write_machines(
+    worlds: tuple[Any, ...], blanks: tuple[Records, ...], place: int, seed: np.uint64, jitter: np.uint64
+) -> None:
+    """Put a fresh run's devices, regimes, targets and own record at `place`; `jitter` is the trunk of all stems."""
+    world, (devices, regimes, targets, states) = World(*worlds), blanks
+    for number in range(len(devices)):
+        world.devices[place, number] = devices[number]
+        world.devices[place, number].jitter_stem = stir(jitter, np.uint64(number))
+    for number in range(len(regimes)):
+        world.regimes[place, number] = regimes[number]
+    for number in range(len(targets)):
+        world.targets[place, number] = targets[number]
+    for number in range(QUEUES * len(targets)):
+        world.queues[place, number].count = 0
+    world.state[place] = states[0]
+    world.state[place].seed = seed
+    chain_messages(world.state, world.messages, place, 0)
+
+
+@compiled
+def chain_messages(states: Records, messages: Records, place: int, first: int) -> None:
+    """Let the messages from `first` on be free."""
+    state, own = states[place], messages[place]
+    for number in range(first, len(own)):
+        own[number].next = number + 1
+    own[len(own) - 1].next = state.free_message if state.free_messages else NONE
+    state.free_message = first
+    state.free_messages += len(own) - first
+
+
+@compiled_arrays
+def device_numbers(seed: np.uint64, count: int) -> FloatArray:
+    """Return the number of each device that puts them in order (`dsd_gym.laws.device_order`)."""
+    numbers = np.empty(count)
+    for device in range(count):
+        numbers[device] = uniform(seed, np.uint64(_DEVICE), np.uint64(device), np.uint64(0))
+    return numbers
 
 
 @compiled

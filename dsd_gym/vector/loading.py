@@ -64,8 +64,8 @@ class Deployment:
 
     @cached_property
     def state(self) -> Records:
-        """The deployment's own record, before anything has happened."""
-        scenario, state = self.scenario, np.zeros((), STATE)
+        """The deployment's own record, before anything has happened, (1,)."""
+        scenario, state = self.scenario, np.zeros(1, STATE)
         state["asking"], state["woken"] = NONE, NONE
         state["targets"], state["users"] = len(self.targets), self.users
         state["horizon_ms"], state["warm_up_ms"] = scenario.horizon_ms, scenario.warm_up_ms

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from dsd_gym import luck
 from dsd_gym.config import ConfigError
 from dsd_gym.laws import device_order
-from dsd_gym.vector.drawing import write_requests
+from dsd_gym.vector.drawing import chain_messages, device_numbers, write_machines, write_requests
 from dsd_gym.vector.engine import NO_EVENT_ROOM, NO_LOG_ROOM, NO_MESSAGE_ROOM, NO_REQUEST_ROOM, OVER, open_doors
 from dsd_gym.vector.events import MOST_ENTRIES
 from dsd_gym.vector.layout import (
@@ -52,7 +52,7 @@ class Run:
 
     def __init__(self, deployment: Deployment, seed: int) -> None:
         self.deployment, self.seed = deployment, seed
-        self.devices = device_order(len(deployment.devices), seed)
+        self.devices = device_order(device_numbers(np.uint64(seed), len(deployment.devices)))
         self.positions = 0
         """Of the tapes drawn so far."""
 
@@ -86,17 +86,12 @@ class Rows:
         """Put a fresh run of a scenario at `place`, at time 0."""
         run = self._runs[place] = Run(deployment, seed)
         self.reference_ms[place] = deployment.reference_ms
-        for name in ("devices", "regimes", "targets"):
-            rows = getattr(deployment, name)
+        blanks = (deployment.devices, deployment.regimes, deployment.targets, deployment.state)
+        for name, rows in zip(("devices", "regimes", "targets"), blanks, strict=False):
             self._reserve(name, len(rows))
-            getattr(self._world, name)[place, : len(rows)] = rows
-        numbers = np.arange(len(deployment.devices), dtype=np.uint64)
-        self._world.devices["jitter_stem"][place, : len(numbers)] = luck.stem(seed, luck.JITTER, numbers)
         self._reserve("queues", QUEUES * len(deployment.targets))
-        self._world.queues[place] = np.zeros((), QUEUE)
-        self._world.state[place] = deployment.state
-        self._world.state[place]["seed"] = seed
-        self._chain_messages(place, 0)
+        jitter = np.uint64(luck.trunk(seed, luck.JITTER))
+        write_machines(tuple(self._world), blanks, place, np.uint64(seed), jitter)
         self._add_requests(place, run)
         self._open_doors(place, run)
         self._standing[place] = OVER if self._world.state[place]["stopped"] else 0
@@ -127,14 +122,6 @@ class Rows:
         if not first:
             state["first_stream"] = drawn.first_stream
 
-    def _chain_messages(self, place: int, first: int) -> None:
-        """Let the messages from `first` on be free."""
-        state, messages = self._world.state[place], self._world.messages[place]
-        messages["next"][first:] = np.arange(first + 1, len(messages) + 1)
-        messages["next"][-1] = state["free_message"] if state["free_messages"] else NONE
-        state["free_message"] = first
-        state["free_messages"] += len(messages) - first
-
     # --- making room --------------------------------------------------------------------------------------------
 
     def _make_room(self, places: NDArray[np.int64]) -> None:
@@ -149,7 +136,7 @@ class Rows:
             before = self._world.messages.shape[1]
             self._reserve("messages", before + 1)
             for place in range(self.count):
-                self._chain_messages(place, before)
+                chain_messages(self._world.state, self._world.messages, place, before)
         if NO_LOG_ROOM in short:
             self._log = new_log(2 * len(self._log.rounds), self._log)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsd_gym import luck
-from dsd_gym.acceptance import AcceptanceProcess, AcceptanceProfile, sigmoid
+from dsd_gym.acceptance import AcceptanceProcess, AcceptanceProfile
 from dsd_gym.vector.compiled import (
     binary_exponent,
     box_muller,
@@ -19,6 +19,7 @@ from dsd_gym.vector.compiled import (
     next_difficulty,
     normal,
     part,
+    probability_of,
     uniform,
 )
 from dsd_gym.vector.layout import FloatArray
@@ -26,8 +27,8 @@ from dsd_gym.vector.layout import FloatArray
 _ACCEPT, _DIFFICULTY, _REQUEST_EFFECT = luck.ACCEPT, luck.DIFFICULTY, luck.REQUEST_EFFECT
 Flags = NDArray[np.bool_]
 Lengths = NDArray[np.int64]
-_BLOCK = 32
-"""Requests drawn at a time: all the arrays of one block stay in the cache."""
+_BLOCK = 128
+"""Requests drawn at a time: the arrays of one block stay in the cache."""
 
 
 def write_tapes(
@@ -65,9 +66,8 @@ def _write_each(
 def _write_constant(
     process: Any, seed: int, first: int, lengths: Lengths, accepted: Flags, confidence: FloatArray
 ) -> None:
-    probability = sigmoid(np.array([process.mean_logit]))
-    confidence[:] = probability
-    decide(np.uint64(seed), first, lengths, probability, accepted)
+    against = np.exp(np.full(len(accepted), -process.mean_logit))
+    decide(np.uint64(seed), first, lengths, against, against, accepted, confidence)
 
 
 def _write_block(
@@ -76,24 +76,31 @@ def _write_block(
     correlation = process.slow_correlation
     innovation, fast_sd = math.sqrt(1.0 - correlation * correlation), process.fast_sd * math.sqrt(0.5)
     request, slow = (process.mean_logit, process.request_sd), (process.slow_sd, correlation, innovation)
-    logits, noise = difficulties(np.uint64(seed), first, lengths, request, slow, fast_sd)
-    decide(np.uint64(seed), first, lengths, sigmoid(logits), accepted)
-    noise *= process.confidence_noise_sd
-    noise += logits
-    confidence[:] = sigmoid(noise)
+    deviations = fast_sd, process.confidence_noise_sd
+    against, seeming = difficulties(np.uint64(seed), first, lengths, request, slow, deviations)
+    np.exp(against, out=against)  # numpy has this one for whole vectors
+    np.exp(seeming, out=seeming)
+    decide(np.uint64(seed), first, lengths, against, seeming, accepted, confidence)
 
 
 @compiled
-def decide(seed: np.uint64, first: int, lengths: Lengths, probabilities: FloatArray, accepted: Flags) -> None:
-    """Write which positions would be accepted; there is a probability for each, or one for all."""
-    place, each = 0, len(probabilities) > 1
-    probability = probabilities[0] if len(probabilities) else 0.0
+def decide(
+    seed: np.uint64,
+    first: int,
+    lengths: Lengths,
+    against: FloatArray,
+    seeming: FloatArray,
+    accepted: Flags,
+    confidence: FloatArray,
+) -> None:
+    """Write which positions would be accepted, and the draft's confidence, given the odds against and as they seem."""
+    place = 0
     for request in range(len(lengths)):
         stream = np.uint64(first + request)
         for position in range(lengths[request]):
-            if each:
-                probability = probabilities[place]
-            accepted[place] = uniform(seed, np.uint64(_ACCEPT), stream, np.uint64(position)) < probability
+            number = uniform(seed, np.uint64(_ACCEPT), stream, np.uint64(position))
+            accepted[place] = number < probability_of(against[place])
+            confidence[place] = probability_of(seeming[place])
             place += 1
 
 
@@ -104,18 +111,18 @@ def difficulties(
     lengths: Lengths,
     request: tuple[float, float],
     slow: tuple[float, float, float],
-    fast_sd: float,
+    deviations: tuple[float, float],
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the log-odds of each position, and the normal number that blurs the draft's own reading of them.
+    """Return the log-odds against each position, and what the draft takes them for.
 
     `request` is the mean and the deviation of requests, `slow` the deviation, correlation and innovation of the slow
-    difficulty.
+    difficulty, `deviations` those of the fast one and of the noise in the draft's reading.
     """
-    logits, noise = np.empty(lengths.sum()), np.empty(lengths.sum())
+    against, seeming = np.empty(lengths.sum()), np.empty(lengths.sum())
     room = 3 * (max(lengths) + 1)
     radii, turns, normals, exponents = np.empty(room), np.empty(room), np.empty(room), np.empty(room, np.int64)
     mean, request_sd = request
-    slow_sd, correlation, innovation = slow
+    (slow_sd, correlation, innovation), (fast_sd, noise_sd) = slow, deviations
     place, kind = 0, np.uint64(_REQUEST_EFFECT)
     for number in range(len(lengths)):
         stream = np.uint64(first + number)
@@ -127,10 +134,10 @@ def difficulties(
             shock = slow_sd * normals[row]
             difficulty = shock if position == 0 else next_difficulty(difficulty, shock, correlation, innovation)
             hard = fast_sd * (normals[row + 1] - normals[row - 2])
-            logits[place] = difficulty + hard + base
-            noise[place] = normals[row + 2]
+            logit = difficulty + hard + base
+            against[place], seeming[place] = -logit, -(logit + noise_sd * normals[row + 2])
             place += 1
-    return logits, noise
+    return against, seeming
 
 
 @part
