@@ -175,8 +175,9 @@ class Deployment:
                 cloud.chunk_tokens,
                 CloudDraft(draft_row(scenario, spec), cloud.draft_window) if cloud.mode == "draft" else None,
                 work,
+                place,
             )
-            for spec, work in zip(specs, self._work, strict=True)
+            for place, (spec, work) in enumerate(zip(specs, self._work, strict=True))
         ]
 
     def _make_devices(self) -> list[Device]:

@@ -10,7 +10,10 @@ import simpy
 
 NORMAL = 1
 LAST = 2
-"""Iterations end and begin after all that happens at the same ms, so a window that arrives then still gets in."""
+"""Iterations end and begin after all that happens at the same ms, so a window that arrives then still gets in.
+
+The run's end comes first of what is last, then the targets in turn: `LAST + 1` is the first target's.
+"""
 
 
 class Message(simpy.Event):

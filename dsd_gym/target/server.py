@@ -34,8 +34,10 @@ class TargetServer:
         chunk_tokens: int,
         draft: CloudDraft | None,
         log: PassLog | None = None,
+        place: int = 0,
     ) -> None:
         self._env, self._spec = env, spec
+        self._turn = LAST + 1 + place
         self._costs = _pass_costs(spec, hardware, draft)
         self._queues = Queues(make_order(spec.order))
         self._memory = self._make_memory(spec.kv_tokens or hardware.kv_capacity_tokens)
@@ -99,7 +101,7 @@ class TargetServer:
             start_ms = self._env.now
             shape = batch.shape(self._costs)
             end = Message(self._env)
-            end.send(None, shape.total_ms, LAST)
+            end.send(None, shape.total_ms, self._turn)
             yield end
             self.log.append((start_ms, self._env.now, shape.tokens, self._memory.preemptions - preempted))
             self._last_pass = (shape.total_ms, len(batch), self._env.now)
@@ -108,7 +110,7 @@ class TargetServer:
     def _wake(self) -> None:
         """Take notice of new work: an idle target starts on it, one that gathers a pass does when it is full."""
         if self._idle is not None:
-            self._idle.send(None, 0.0, LAST)
+            self._idle.send(None, 0.0, self._turn)
             self._idle = None
         elif self._gathering is not None and self._filler.full:
             self._start(self._gathering)
@@ -116,7 +118,7 @@ class TargetServer:
     def _gather(self) -> Message:
         """Return when to start a pass: after the batch wait, or as soon as it is full."""
         gathering = self._gathering = Message(self._env)
-        call_later(self._env, self._spec.batch_wait_ms, lambda: self._start(gathering), LAST)
+        call_later(self._env, self._spec.batch_wait_ms, lambda: self._start(gathering), self._turn)
         if self._filler.full:
             self._start(gathering)
         return gathering
@@ -124,7 +126,7 @@ class TargetServer:
     def _start(self, gathering: Message) -> None:
         if self._gathering is gathering:
             self._gathering = None
-            gathering.send(None, 0.0, LAST)
+            gathering.send(None, 0.0, self._turn)
 
     # --- what it is made of -------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from dsd_gym.vector.layout import (
     FINISHED,
     FIRST_TOKEN,
     LIVE,
-    NORMAL,
     PROMPT,
     REJECTED,
     TRAVELLING,
@@ -43,7 +42,7 @@ def arrive(cell: Cell, log: Log, deployment: int, number: int) -> None:
     if not state.users:
         if number + 1 < state.arrivals:
             ahead_ms = cell.requests[at(number + 1)].arrival_ms - state.now_ms
-            push(state, cell.events, state.now_ms + ahead_ms, NORMAL, ARRIVAL, number + 1)
+            push(state, cell.events, state.now_ms + ahead_ms, ARRIVAL, number + 1)
         else:
             end_source(state)
     send_prompt(cell, number)
@@ -92,7 +91,7 @@ def send_prompt(cell: Cell, number: int) -> None:
     request.draft_ready_ms = compute(device, now_ms, request.prompt_tokens * device.prefill_ms)
     prompt_bytes = state.header_bytes + state.prompt_token_bytes * request.prompt_tokens
     request.up_ms, transmit_ms = way(cell, request.device, now_ms, prompt_bytes, True)
-    push(state, cell.events, now_ms + (request.up_ms + transmit_ms), NORMAL, PROMPT, number)
+    push(state, cell.events, now_ms + (request.up_ms + transmit_ms), PROMPT, number)
 
 
 @part
@@ -128,4 +127,4 @@ def think(state: Any, events: Records, number: int) -> None:
     pause_ms = 0.0
     if state.think_ms:
         pause_ms = exponential(state.think_ms, uniform(state.seed, np.uint64(_THINK), np.uint64(number), np.uint64(0)))
-    push(state, events, state.now_ms + pause_ms, NORMAL, ARRIVAL, number)
+    push(state, events, state.now_ms + pause_ms, ARRIVAL, number)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dsd_gym.vector.arrivals import arrive, count_waiting, prompt_arrived, think
 from dsd_gym.vector.compiled import at, compiled, merged, part
-from dsd_gym.vector.events import close, kind_of, pop, push, who_of
+from dsd_gym.vector.events import close, kind_of, pop, push, push_last, who_of
 from dsd_gym.vector.foresight import foresee
 from dsd_gym.vector.layout import (
     ANSWERED,
@@ -17,17 +17,14 @@ from dsd_gym.vector.layout import (
     DECODE,
     END,
     GUESSED,
-    LAST,
     MESSAGE,
     NONE,
-    NORMAL,
     PASS_END,
     PASS_START,
     PROMPT,
     QUEUES,
     RIDING,
     STOP,
-    WINDOW,
     Cell,
     Log,
     Records,
@@ -37,7 +34,7 @@ from dsd_gym.vector.layout import (
 from dsd_gym.vector.life import ask, decided, read_inbox
 from dsd_gym.vector.outcomes import deliver
 from dsd_gym.vector.received import observe
-from dsd_gym.vector.target import begin_pass, decode, verify
+from dsd_gym.vector.target import begin_pass, decode
 
 ASKED, OVER, NO_EVENT_ROOM, NO_MESSAGE_ROOM, NO_REQUEST_ROOM, NO_LOG_ROOM = range(6)
 """How a deployment stands when it stops: a question, the end, or an array that must grow before it can go on."""
@@ -109,12 +106,12 @@ def entries(log: Log) -> int:
 def open_doors(states: Records, events: Records, requests: Records, place: int, end_ms: float) -> None:
     """Schedule the end of the fresh run at `place`, and the first request of its open loop or of each user."""
     state, own = states[place], events[at(place)]
-    push(state, own, end_ms, LAST, END, 0)
+    push_last(state, own, end_ms, END, -1)
     state.sources = max(1, state.users)
     for user in range(state.users):
         think(state, own, user)
     if state.users == 0 and state.arrivals:
-        push(state, own, requests[place, 0].arrival_ms - 0.0, NORMAL, ARRIVAL, 0)
+        push(state, own, requests[place, 0].arrival_ms - 0.0, ARRIVAL, 0)
     elif state.users == 0:
         state.sources, state.stopped = 0, 1
 
@@ -127,7 +124,7 @@ def answer(cell: Cell, window: int, threshold: float) -> int:
     state.asking = NONE
     close(state, cell.events)
     if state.events and cell.events[0].at_ms == state.now_ms:
-        push(state, cell.events, state.now_ms, NORMAL, ANSWERED, number)
+        push(state, cell.events, state.now_ms, ANSWERED, number)
         return NONE
     return number  # type: ignore[no-any-return]
 
@@ -146,7 +143,7 @@ def run(cell: Cell, log: Log, deployment: int, answered: int) -> int:
             if state.woken != NONE:
                 kind, who, state.woken = PASS_START, state.woken, NONE
                 if event.at_ms == state.now_ms:  # a pass begins after all else that happens at its ms
-                    push(state, cell.events, state.now_ms, LAST, kind, who)
+                    push_last(state, cell.events, state.now_ms, kind, who)
                     who = NONE
                     continue
             else:
@@ -158,15 +155,14 @@ def run(cell: Cell, log: Log, deployment: int, answered: int) -> int:
                 pop(state)
         if kind == GUESSED:
             ask(cell, who)
-        elif kind == WINDOW:
-            verify(cell, who)
         elif kind == MESSAGE:
             cell.messages[at(who)].arrived = 1
             read_inbox(cell, log, deployment, cell.messages[at(who)].request)
         elif kind == PASS_END:
             end_pass(cell, who)
         elif kind == PASS_START:
-            begin_pass(cell, who)
+            if cell.targets[at(who)].idle:
+                begin_pass(cell, who)
         elif kind == ANSWERED:
             decided(cell, log, deployment, who)
         elif kind == DECODE:

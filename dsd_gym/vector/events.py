@@ -1,4 +1,7 @@
-"""The events to come, a binary heap by (ms, priority, order of scheduling): SimPy's own order, ties included.
+"""The events to come, a binary heap in SimPy's own order, ties included.
+
+What happens at one ms happens in the order in which it was scheduled, and after it the end of the run, then the passes
+that end or begin, target by target (`dsd_gym.messages`).
 
 What happens first leaves a hole at the top, which the next event that is scheduled fills: most events schedule one.
 """
@@ -8,20 +11,32 @@ from __future__ import annotations
 from typing import Any
 
 from dsd_gym.vector.compiled import at, part
-from dsd_gym.vector.layout import LAST, Records
+from dsd_gym.vector.layout import Records
 
 _WHO_BITS, _KIND_BITS, _ORDER_BITS = 22, 4, 36
-"""An event's tag, from its lowest bits on; above them stands its priority."""
+"""An event's tag, from its lowest bits on: whom it concerns, its kind, its order among those of one ms."""
+_LAST = 1 << _ORDER_BITS
 
 MOST_ENTRIES = 1 << _WHO_BITS
 """Requests or messages that a deployment may have."""
 
 
 @part
-def push(state: Any, events: Records, at_ms: float, priority: int, kind: int, who: int) -> None:
+def push(state: Any, events: Records, at_ms: float, kind: int, who: int) -> None:
     """Schedule an event."""
     state.order += 1
-    order = ((priority == LAST) << _ORDER_BITS) | state.order
+    put(state, events, at_ms, state.order, kind, who)
+
+
+@part
+def push_last(state: Any, events: Records, at_ms: float, kind: int, target: int) -> None:
+    """Schedule what is the turn of a target, or of -1, the run's end, after all else at that ms."""
+    put(state, events, at_ms, _LAST + 1 + target, kind, max(0, target))
+
+
+@part
+def put(state: Any, events: Records, at_ms: float, order: int, kind: int, who: int) -> None:
+    """Put an event where it belongs."""
     tag = (((order << _KIND_BITS) | kind) << _WHO_BITS) | who
     if state.hole:
         state.hole = 0

@@ -16,10 +16,7 @@ from dsd_gym.observation import Report
 NONE = -1
 """No request, no message."""
 
-NORMAL, LAST = 1, 2
-"""Priorities of events at the same ms, as in `dsd_gym.messages`."""
-
-ARRIVAL, PROMPT, ANSWERED, MESSAGE, GUESSED, WINDOW, DECODE, STOP, PASS_START, PASS_END, END = range(11)
+ARRIVAL, PROMPT, ANSWERED, MESSAGE, GUESSED, DECODE, STOP, PASS_START, PASS_END, END = range(10)
 """Kinds of events: what happens to the request, message or target that the event names. Those up to MESSAGE may begin
 or end a request or a round."""
 

@@ -15,14 +15,13 @@ from dsd_gym.vector.layout import (
     GUESSED,
     GUESSING,
     NONE,
-    NORMAL,
     RETURNING,
     STOP,
-    WINDOW,
     Cell,
     Log,
 )
 from dsd_gym.vector.received import end_round, received, team_ms, tested
+from dsd_gym.vector.target import send_window
 from dsd_gym.vector.way import compute, way
 
 
@@ -42,7 +41,7 @@ def go_on(cell: Cell, log: Log, deployment: int, number: int) -> None:
         request.guessed = 1
         guessed_ms = compute(device, now_ms, device.draft_ms)
     request.stage = GUESSING
-    push(state, cell.events, now_ms + (guessed_ms - now_ms), NORMAL, GUESSED, number)
+    push(state, cell.events, now_ms + (guessed_ms - now_ms), GUESSED, number)
 
 
 @part
@@ -62,7 +61,7 @@ def decided(cell: Cell, log: Log, deployment: int, number: int) -> None:
     elif request.cloud_mode:
         request.up_bytes = state.header_bytes
         request.up_ms, transmit_ms = way(cell, request.device, state.now_ms, request.up_bytes, True)
-        push(state, cell.events, state.now_ms + (request.up_ms + transmit_ms), NORMAL, STOP, number)
+        push(state, cell.events, state.now_ms + (request.up_ms + transmit_ms), STOP, number)
         request.stage = RETURNING
         read_inbox(cell, log, deployment, number)
     else:
@@ -85,7 +84,7 @@ def draft(cell: Cell, number: int) -> None:
     up_bytes = state.header_bytes + state.draft_token_bytes * request.drafted
     request.up_ms, transmit_ms = way(cell, request.device, drafted_ms, up_bytes, True)
     request.up_bytes = up_bytes + request.up_bytes
-    push(state, cell.events, now_ms + (drafted_ms - now_ms + request.up_ms + transmit_ms), NORMAL, WINDOW, number)
+    send_window(cell, number, now_ms + (drafted_ms - now_ms + request.up_ms + transmit_ms))
     request.stage = AWAY
 
 
@@ -107,7 +106,7 @@ def decode_in_cloud(cell: Cell, log: Log, deployment: int, number: int) -> None:
     request.up_ms, transmit_ms = way(cell, request.device, state.now_ms, request.up_bytes, True)
     if request.cloud_mode == 0:
         request.cloud_mode, request.unread, request.guessed = 1, 0, 0
-        push(state, cell.events, state.now_ms + (request.up_ms + transmit_ms), NORMAL, DECODE, number)
+        push(state, cell.events, state.now_ms + (request.up_ms + transmit_ms), DECODE, number)
     request.stage = CHUNK
     read_inbox(cell, log, deployment, number)
 

@@ -8,7 +8,6 @@ from dsd_gym.vector.layout import (
     DECODING,
     MESSAGE,
     NONE,
-    NORMAL,
     PREFILLING,
     QUEUES,
     RIDING,
@@ -16,7 +15,7 @@ from dsd_gym.vector.layout import (
     WINDOWS,
     Cell,
 )
-from dsd_gym.vector.queues import remove
+from dsd_gym.vector.queues import arrived, remove
 from dsd_gym.vector.way import way
 
 
@@ -30,7 +29,7 @@ def deliver(cell: Cell, place: int) -> None:
         cell.queues[at(first + DECODING)],
         cell.queues[at(first + PREFILLING)],
     )
-    others = riding.count + cell.queues[at(first + WINDOWS)].count + decoding.count
+    others = riding.count + arrived(cell.queues[at(first + WINDOWS)], requests, cell.state.now_ms) + decoding.count
     others += cell.queues[at(first + WAITING)].count + prefilling.count - 1
     marginal_ms = added_ms(cell, place, target.tokens + 1, 1)
     batch_size = riding.count + target.decoding + target.prefills
@@ -153,4 +152,4 @@ def send(
     else:
         cell.messages[at(request.last_message)].next = place
     request.last_message = place
-    push(state, cell.events, state.now_ms + (propagation_ms + transmission_ms), NORMAL, MESSAGE, place)
+    push(state, cell.events, state.now_ms + (propagation_ms + transmission_ms), MESSAGE, place)

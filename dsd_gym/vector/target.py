@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from dsd_gym.vector.compiled import at, iteration_ms, part, prefill_attention_ms
-from dsd_gym.vector.events import push
+from dsd_gym.vector.events import push_last
 from dsd_gym.vector.layout import (
     DECODING,
-    LAST,
     PASS_END,
+    PASS_START,
     PREFILLING,
     QUEUES,
     RIDING,
@@ -20,7 +20,7 @@ from dsd_gym.vector.layout import (
     WINDOWS,
     Cell,
 )
-from dsd_gym.vector.queues import append, append_window, remove
+from dsd_gym.vector.queues import append, queue_window, remove
 
 
 @part
@@ -38,11 +38,13 @@ def admit(cell: Cell, number: int) -> bool:
 
 
 @part
-def verify(cell: Cell, number: int) -> None:
-    """Queue a window for the next pass."""
+def send_window(cell: Cell, number: int, arrival_ms: float) -> None:
+    """Queue a window that will arrive for the passes from then on."""
     place = cell.requests[at(number)].target
-    append_window(cell.queues[at(place * QUEUES + WINDOWS)], cell.requests, number, cell.state.now_ms)
-    wake(cell, place)
+    queue = cell.queues[at(place * QUEUES + WINDOWS)]
+    queue_window(queue, cell.requests, number, arrival_ms)
+    if cell.targets[at(place)].idle and queue.first == number:
+        push_last(cell.state, cell.events, arrival_ms, PASS_START, place)
 
 
 @part
@@ -57,14 +59,13 @@ def decode(cell: Cell, number: int) -> None:
 @part
 def wake(cell: Cell, place: int) -> None:
     """Let an idle target begin, after all else that happens at this ms."""
-    target = cell.targets[at(place)]
-    if target.idle:
-        target.idle, cell.state.woken = 0, place
+    if cell.targets[at(place)].idle:
+        cell.state.woken = place
 
 
 @part
 def begin_pass(cell: Cell, place: int) -> None:
-    """Fill the next pass and schedule its end; with nothing to do, be idle."""
+    """Fill the next pass and schedule its end; with nothing to do, be idle until the next window at most."""
     target = cell.targets[at(place)]
     room, budget = target.max_sequences, target.max_batch_tokens
     budget = take_windows(cell, place, room, budget)
@@ -76,20 +77,24 @@ def begin_pass(cell: Cell, place: int) -> None:
     take_prefills(cell, place, room, budget)
     if cell.queues[at(place * QUEUES + RIDING)].count + target.decoding + target.prefills == 0:
         target.idle = 1
+        windows = cell.queues[at(place * QUEUES + WINDOWS)]
+        if windows.count:
+            push_last(cell.state, cell.events, cell.requests[at(windows.first)].queued_ms, PASS_START, place)
         return
+    target.idle = 0
     target.start_ms = cell.state.now_ms
     measure_pass(cell, place)
-    push(cell.state, cell.events, cell.state.now_ms + target.total_ms, LAST, PASS_END, place)
+    push_last(cell.state, cell.events, cell.state.now_ms + target.total_ms, PASS_END, place)
 
 
 @part
 def take_windows(cell: Cell, place: int, room: int, budget: int) -> int:
-    """Let windows ride up to the first that does not fit; return the tokens left."""
+    """Let windows ride up to the first that does not fit or has not arrived; return the tokens left."""
     waiting, riding = cell.queues[at(place * QUEUES + WINDOWS)], cell.queues[at(place * QUEUES + RIDING)]
     taken, number = 0, waiting.first
     while taken < waiting.count and taken < room:
         tokens = cell.requests[at(number)].drafted + 1
-        if tokens > budget:
+        if tokens > budget or cell.requests[at(number)].queued_ms > cell.state.now_ms:
             break
         budget -= tokens
         taken += 1
