@@ -23,7 +23,7 @@ from dsd_gym.vector.layout import (
 )
 from dsd_gym.vector.received import team_ms
 from dsd_gym.vector.target import admit
-from dsd_gym.vector.way import compute, way
+from dsd_gym.vector.way import class_of, compute, way
 
 _THINK = luck.THINK
 
@@ -88,7 +88,7 @@ def send_prompt(cell: Cell, number: int) -> None:
     """Send the prompt up, while the draft reads it too."""
     state, request = cell.state, cell.requests[at(number)]
     device, now_ms = cell.devices[at(request.device)], state.now_ms
-    request.draft_ready_ms = compute(device, now_ms, request.prompt_tokens * device.prefill_ms)
+    request.draft_ready_ms = compute(device, now_ms, request.prompt_tokens * class_of(cell, device).prefill_ms)
     prompt_bytes = state.header_bytes + state.prompt_token_bytes * request.prompt_tokens
     request.up_ms, transmit_ms = way(cell, request.device, now_ms, prompt_bytes, True)
     push(state, cell.events, now_ms + (request.up_ms + transmit_ms), PROMPT, number)

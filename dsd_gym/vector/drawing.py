@@ -86,11 +86,13 @@ def token_counts(seed: np.uint64, kind: int, first: int, count: int, median: flo
 def write_machines(
     worlds: tuple[Any, ...], blanks: tuple[Records, ...], place: int, seed: np.uint64, jitter: np.uint64
 ) -> None:
-    """Put a fresh run's devices, regimes, targets and own record at `place`; `jitter` is the trunk of all stems."""
-    world, (devices, regimes, targets, states) = World(*worlds), blanks
+    """Put a fresh run's machines and own record at `place`; from `jitter` all stems grow (`dsd_gym.luck.trunk`)."""
+    world, (devices, classes, regimes, targets, states) = World(*worlds), blanks
     for number in range(len(devices)):
         world.devices[place, number] = devices[number]
         world.devices[place, number].jitter_stem = stir(jitter, np.uint64(number))
+    for number in range(len(classes)):
+        world.classes[place, number] = classes[number]
     for number in range(len(regimes)):
         world.regimes[place, number] = regimes[number]
     for number in range(len(targets)):
@@ -125,10 +127,8 @@ def device_numbers(seed: np.uint64, count: int) -> FloatArray:
 @compiled
 def write_requests(
     requests: Records,
-    reports: Records,
     first: int,
-    blank_request: Any,
-    blank_report: Any,
+    blank: Records,
     drawn: Drawn,
     lengths: Ints,
     devices: NDArray[np.intp],
@@ -137,7 +137,7 @@ def write_requests(
 ) -> None:
     """Put requests from place `first` on; their tapes of these lengths lie one after another from `tape` on."""
     for place in range(len(lengths)):
-        requests[first + place], reports[first + place] = blank_request[0], blank_report[0]
+        requests[first + place] = blank[0]
         request = requests[first + place]
         request.arrival_ms = drawn.arrival_ms[place]
         request.prompt_tokens, request.output_tokens = drawn.prompt_tokens[place], drawn.output_tokens[place]

@@ -29,13 +29,25 @@ WAITING, PREFILLING, WINDOWS, DECODING, RIDING = range(5)
 QUEUES = 5
 """The queues of a target: requests before and in their prefill, windows and decoding streams, and windows in a pass."""
 
-_REPORT = [(name, np.float64) for name in Report._fields]
+_REPORT = " ".join(Report._fields)
+_LINE = 64
+"""Bytes of a line of the cache."""
 
 
-def _record(**fields: str) -> np.dtype[np.void]:
-    """Return a record: type to names, separated by spaces."""
-    names = [(name, getattr(np, kind)) for kind, part in fields.items() for name in part.split()]
-    return np.dtype(names, align=True)
+def _record(rest: dict[str, str] | None = None, line: int = 1, **fields: str) -> np.dtype[np.void]:
+    """Return a record: type to names, separated by spaces, those of `rest` last; it fills lines of so many bytes."""
+    parts = [*fields.items(), *(rest or {}).items()]
+    kinds = {name: getattr(np, kind) for kind, names in parts for name in names.split()}
+    dense: Any = np.dtype(list(kinds.items()), align=True)
+    return np.dtype(
+        {
+            "names": list(kinds),
+            "formats": list(kinds.values()),
+            "offsets": [dense.fields[name][1] for name in kinds],
+            "itemsize": -(-dense.itemsize // line) * line,
+        },
+        align=True,
+    )
 
 
 STATE = _record(
@@ -50,21 +62,36 @@ STATE = _record(
 those drawn so far."""
 
 REQUEST = _record(
-    float64="""arrival_ms queued_ms externality_ms round_start_ms team_start_ms decided_ms first_token_ms finish_ms
-    draft_ready_ms up_ms up_bytes passed_tests tests heard_ms last_mean_confidence mean_confidence
-    decoded_externality_ms decoded_bytes threshold guess_confidence""",
-    int32="""prompt_tokens output_tokens device target tape committed verified prefilled chunk decoded_in_chunk unread
-    decoded drafted agreed window last_window last_accepted next previous first_message last_message""",
+    float64=f"""queued_ms round_start_ms team_start_ms decided_ms draft_ready_ms up_ms up_bytes passed_tests tests
+    heard_ms last_mean_confidence mean_confidence decoded_externality_ms decoded_bytes threshold guess_confidence
+    {_REPORT}""",
+    int32="""prompt_tokens output_tokens device target tape committed verified decoded drafted agreed window last_window
+    last_accepted next previous first_message last_message""",
     int8="""status stage cloud_mode stopping guessed all_accepted has_last_round has_last_confidence""",
+    rest={
+        "float64": "arrival_ms externality_ms first_token_ms finish_ms",
+        "int32": "prefilled chunk decoded_in_chunk unread",
+    },
+    line=_LINE,
 )
-"""A request. The target agrees with `agreed` of its drafts; `guess_confidence` is that of its next first guess."""
+"""A request, with the last report that its edge has heard; last stands what a round does not ask for.
+
+The target agrees with `agreed` of its drafts; `guess_confidence` is that of its next first guess.
+"""
 DEVICE = _record(
-    float64="""draft_ms prefill_ms busy_until_ms uplink_ms_per_token last_rtt_ms smoothed_ms deviation_ms rtt_ms
-    mean_jitter_ms slot_ms up_mbps down_mbps up_share slot_jitter_ms regime_begins_ms regime_ends_ms""",
+    float64="busy_until_ms last_rtt_ms smoothed_ms deviation_ms slot_jitter_ms",
     int64="slot",
     uint64="jitter_stem",
-    int32="first_regime regimes regime_index regime device_class",
+    int32="device_class",
+    rest={"float64": "regime_begins_ms regime_ends_ms", "int32": "regime_index regime"},
+    line=_LINE,
 )
+"""A device; last stands what only a link with regimes asks for."""
+DEVICE_CLASS = _record(
+    float64="""draft_ms prefill_ms uplink_ms_per_token rtt_ms mean_jitter_ms slot_ms up_mbps down_mbps up_share""",
+    int32="first_regime regimes",
+)
+"""What the devices of a class and their links have in common."""
 REGIME = _record(float64="dwell_ms rtt_factor bandwidth_factor", int8="outage")
 TARGET = _record(
     float64="""fixed_ms token_ms weights_ms compute_ms attention_fixed_ms attention_sequence_ms attention_context_ms
@@ -74,17 +101,12 @@ TARGET = _record(
     int8="idle",
 )
 QUEUE = _record(int32="first last count")
-MESSAGE_RECORD = np.dtype(
-    [
-        *_REPORT,
-        *[(name, np.float64) for name in ("externality_ms", "propagation_ms", "message_bytes")],
-        ("request", np.int64),
-        *[(name, np.int32) for name in ("next", "tokens", "accepted")],
-        *[(name, np.int8) for name in ("final", "arrived")],
-    ],
-    align=True,
+MESSAGE_RECORD = _record(
+    float64=f"{_REPORT} externality_ms propagation_ms message_bytes",
+    int64="request",
+    int32="next tokens accepted",
+    int8="final arrived",
 )
-REPORT = np.dtype(_REPORT, align=True)
 EVENT = _record(float64="at_ms", int64="tag")
 """`tag` orders events of one ms, and says what happens to whom (`dsd_gym.vector.events`)."""
 ROUND = _record(
@@ -105,8 +127,8 @@ class World(NamedTuple):
 
     state: Records
     requests: Records
-    reports: Records
     devices: Records
+    classes: Records
     regimes: Records
     targets: Records
     queues: Records
@@ -121,8 +143,8 @@ class Cell(NamedTuple):
 
     state: Any
     requests: Records
-    reports: Records
     devices: Records
+    classes: Records
     regimes: Records
     targets: Records
     queues: Records

@@ -22,7 +22,7 @@ from dsd_gym.vector.layout import (
 )
 from dsd_gym.vector.received import end_round, received, team_ms, tested
 from dsd_gym.vector.target import send_window
-from dsd_gym.vector.way import compute, way
+from dsd_gym.vector.way import class_of, compute, way
 
 
 @part
@@ -39,7 +39,7 @@ def go_on(cell: Cell, log: Log, deployment: int, number: int) -> None:
     guessed_ms = now_ms
     if request.guessed == 0:
         request.guessed = 1
-        guessed_ms = compute(device, now_ms, device.draft_ms)
+        guessed_ms = compute(device, now_ms, class_of(cell, device).draft_ms)
     request.stage = GUESSING
     push(state, cell.events, now_ms + (guessed_ms - now_ms), GUESSED, number)
 
@@ -80,7 +80,8 @@ def draft(cell: Cell, number: int) -> None:
         request.drafted = stopped_window(cell.confidence[first : first + request.window], request.threshold)
     request.mean_confidence = mean_confidence(cell.confidence, first, request.drafted)
     read_on(cell, number, first)
-    drafted_ms = compute(device, now_ms, max(0, request.drafted - request.guessed) * device.draft_ms)
+    work_ms = max(0, request.drafted - request.guessed) * class_of(cell, device).draft_ms
+    drafted_ms = compute(device, now_ms, work_ms)
     up_bytes = state.header_bytes + state.draft_token_bytes * request.drafted
     request.up_ms, transmit_ms = way(cell, request.device, drafted_ms, up_bytes, True)
     request.up_bytes = up_bytes + request.up_bytes
@@ -154,7 +155,7 @@ def take_in(cell: Cell, log: Log, deployment: int, number: int, stage: int, plac
         request.cloud_mode = 0
         device = cell.devices[at(request.device)]
         unread = request.unread + request.decoded
-        request.draft_ready_ms = compute(device, state.now_ms, unread * device.prefill_ms)
+        request.draft_ready_ms = compute(device, state.now_ms, unread * class_of(cell, device).prefill_ms)
         if request.committed < request.output_tokens:
             draft(cell, number)
             return

@@ -13,7 +13,7 @@ from dsd_gym.laws import ArrivalLaw, LengthLaw, arrival_law, length_law
 from dsd_gym.reference import device_figures, reference_ms, target_row
 from dsd_gym.scenario import LinkSpec, Scenario, TargetClass
 from dsd_gym.vector.drawing import Drawn, arrival_times, synthetic
-from dsd_gym.vector.layout import DEVICE, NONE, REGIME, STATE, TARGET, Records
+from dsd_gym.vector.layout import DEVICE, DEVICE_CLASS, NONE, REGIME, STATE, TARGET, Records
 from dsd_gym.vector.support import check_supported
 from dsd_gym.workload import Arrival, Population
 
@@ -48,19 +48,24 @@ class Deployment:
     @cached_property
     def devices(self) -> Records:
         """The devices, before anything has happened."""
-        scenario = self.scenario
-        devices = np.zeros(sum(edge.count for edge in scenario.edges), DEVICE)
-        first = regime = 0
-        for number, (edge, link) in enumerate(zip(scenario.edges, self._links(), strict=True)):
-            rows = devices[first : first + edge.count]
-            rows["draft_ms"], rows["prefill_ms"] = device_figures(edge)
-            rows["uplink_ms_per_token"] = transmission_ms(scenario.messages.draft_token_bytes, link.up_mbps)
-            rows["rtt_ms"], rows["mean_jitter_ms"], rows["slot_ms"] = link.rtt_ms, link.jitter_ms, link.jitter_slot_ms
-            rows["up_mbps"], rows["down_mbps"], rows["up_share"] = link.up_mbps, link.down_mbps, link.up_share
-            rows["first_regime"], rows["regimes"] = regime, len(link.regimes)
-            rows["slot"], rows["device_class"] = -1, number
-            first, regime = first + edge.count, regime + len(link.regimes)
+        counts = [edge.count for edge in self.scenario.edges]
+        devices = np.zeros(sum(counts), DEVICE)
+        devices["slot"], devices["device_class"] = -1, np.repeat(np.arange(len(counts)), counts)
         return devices
+
+    @cached_property
+    def classes(self) -> Records:
+        """What the devices of each class have in common."""
+        scenario, regime = self.scenario, 0
+        classes = np.zeros(len(scenario.edges), DEVICE_CLASS)
+        for row, edge, link in zip(classes, scenario.edges, self._links(), strict=True):
+            row["draft_ms"], row["prefill_ms"] = device_figures(edge)
+            row["uplink_ms_per_token"] = transmission_ms(scenario.messages.draft_token_bytes, link.up_mbps)
+            row["rtt_ms"], row["mean_jitter_ms"], row["slot_ms"] = link.rtt_ms, link.jitter_ms, link.jitter_slot_ms
+            row["up_mbps"], row["down_mbps"], row["up_share"] = link.up_mbps, link.down_mbps, link.up_share
+            row["first_regime"], row["regimes"] = regime, len(link.regimes)
+            regime += len(link.regimes)
+        return classes
 
     @cached_property
     def state(self) -> Records:

@@ -15,13 +15,13 @@ from dsd_gym.vector.engine import NO_EVENT_ROOM, NO_LOG_ROOM, NO_MESSAGE_ROOM, N
 from dsd_gym.vector.events import MOST_ENTRIES
 from dsd_gym.vector.layout import (
     DEVICE,
+    DEVICE_CLASS,
     EVENT,
     MESSAGE_RECORD,
     NONE,
     QUEUE,
     QUEUES,
     REGIME,
-    REPORT,
     REQUEST,
     ROUND,
     STATE,
@@ -35,12 +35,13 @@ from dsd_gym.vector.tapes import write_tapes
 
 Array = NDArray[Any]
 _FIRST_SIZES = {
-    "requests": 64, "devices": 8, "regimes": 1, "targets": 1, "messages": 64, "events": 64, "positions": 1 << 14,
+    "requests": 64, "devices": 8, "classes": 1, "regimes": 1, "targets": 1, "messages": 64, "events": 64,
+    "positions": 1 << 14,
 }  # fmt: skip
 _MANY, _HUGE_PAGE, _ODD = 1 << 18, 1 << 21, 9 * 64
 """Bytes: arrays from the first on are laid in pages of the second's size; by the third, rows are longer than a power of
 two, since rows such a power apart share a few places of a cache."""
-_BLANK_REQUEST, _BLANK_REPORT = np.zeros(1, REQUEST), np.zeros(1, REPORT)
+_BLANK_REQUEST = np.zeros(1, REQUEST)
 for _name in ("first_message", "next", "previous"):
     _BLANK_REQUEST[_name] = NONE
 for _name in ("first_token_ms", "finish_ms"):
@@ -69,8 +70,8 @@ class Rows:
         self._world = World(
             _zeros(count, STATE),
             _zeros((count, sizes["requests"]), REQUEST),
-            _zeros((count, sizes["requests"]), REPORT),
             _zeros((count, sizes["devices"]), DEVICE),
+            _zeros((count, sizes["classes"]), DEVICE_CLASS),
             _zeros((count, sizes["regimes"]), REGIME),
             _zeros((count, sizes["targets"]), TARGET),
             _zeros((count, sizes["targets"] * QUEUES), QUEUE),
@@ -86,8 +87,9 @@ class Rows:
         """Put a fresh run of a scenario at `place`, at time 0."""
         run = self._runs[place] = Run(deployment, seed)
         self.reference_ms[place] = deployment.reference_ms
-        blanks = (deployment.devices, deployment.regimes, deployment.targets, deployment.state)
-        for name, rows in zip(("devices", "regimes", "targets"), blanks, strict=False):
+        names = ("devices", "classes", "regimes", "targets")
+        blanks = (*(getattr(deployment, name) for name in names), deployment.state)
+        for name, rows in zip(names, blanks, strict=False):
             self._reserve(name, len(rows))
         self._reserve("queues", QUEUES * len(deployment.targets))
         jitter = np.uint64(luck.trunk(seed, luck.JITTER))
@@ -114,8 +116,8 @@ class Rows:
         self._reserve("positions", run.positions)
         world, tape = self._world, slice(start, run.positions)
         owners = deployment.users or len(run.devices)
-        rows = world.requests[place], world.reports[place]
-        write_requests(*rows, first, _BLANK_REQUEST, _BLANK_REPORT, drawn, lengths, run.devices, owners, start)
+        own = world.requests[place]
+        write_requests(own, first, _BLANK_REQUEST, drawn, lengths, run.devices, owners, start)
         tapes = world.accepted[place, tape], world.confidence[place, tape]
         write_tapes(deployment.process, run.seed, drawn.first_stream, lengths, *tapes)
         state["arrivals"] = after
@@ -142,7 +144,7 @@ class Rows:
 
     def _reserve(self, name: str, needed: int) -> None:
         """Let every deployment's row of an array be as long as is needed."""
-        names = {"requests": ("requests", "reports"), "positions": ("accepted", "confidence")}.get(name, (name,))
+        names = ("accepted", "confidence") if name == "positions" else (name,)
         have = getattr(self._world, names[0]).shape[1]
         if needed > have:
             if needed > MOST_ENTRIES and name != "positions":
