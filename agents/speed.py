@@ -79,7 +79,7 @@ def whole_runs(scenario: Scenario) -> Callable[[], int]:
         steps = ended = 0
         while ended < DEPLOYMENTS:
             _, _, terminated, truncated, _ = env.step(actions)
-            ended += int(terminated.sum() + truncated.sum())
+            ended += int(np.count_nonzero(terminated) + np.count_nonzero(truncated))
             steps += 1
         return steps * DEPLOYMENTS
 

@@ -172,7 +172,7 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
             "stream": fleet.asking,
             "time_ms": fleet.now_ms,
             "reference_ms": fleet.reference_ms,
-            "foresight": fleet.ahead.astype(np.float32),
+            "foresight": fleet.ahead,
             "rounds": fleet.rounds,
             "begun": fleet.begun,
             "ended": fleet.ended,

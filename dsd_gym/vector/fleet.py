@@ -20,7 +20,7 @@ class Fleet(Rows):
 
     Attributes:
         seen: features of the questions in their own units, float64 of shape (count, features).
-        ahead: what no edge could know of them (`foresight.FORESIGHT`), (count, columns); no columns if not asked for.
+        ahead: what no edge could know of them (`foresight.FORESIGHT`), float32, (count, columns); none if not asked for.
         waited_ms: ms that passed up to the question, summed over live requests, (count,).
         now_ms: of the question, (count,).
         asking: the streams that ask, (count,).
@@ -31,7 +31,7 @@ class Fleet(Rows):
     def __init__(self, count: int, foresight: bool = False) -> None:
         super().__init__(count)
         self.seen = np.zeros((count, len(FEATURE_NAMES)))
-        self.ahead = np.zeros((count, len(FORESIGHT) if foresight else 0))
+        self.ahead = np.zeros((count, len(FORESIGHT) if foresight else 0), np.float32)
         self.waited_ms, self.now_ms = np.zeros(count), np.zeros(count)
         self.asking, self.live = np.zeros(count, np.int64), np.zeros(count, np.int64)
         self._told = Told(

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dsd_gym.vector.compiled import at, compiled
-from dsd_gym.vector.layout import Cell, FloatArray
+from dsd_gym.vector.layout import Cell
 from dsd_gym.vector.way import way
 
 FORESIGHT = ("run_ahead", "accepted_near", "accepted_far", "tokens_left", "live_requests", "pass_left_ms", "way_ms")
@@ -20,7 +23,7 @@ _LIVE, _MS = math.log1p(256.0), math.log1p(4000.0)
 
 
 @compiled
-def foresee(cell: Cell, number: int, ahead: FloatArray) -> None:
+def foresee(cell: Cell, number: int, ahead: NDArray[np.float32]) -> None:
     """Write what lies ahead of a request that asks, in the order of `FORESIGHT`."""
     state, request = cell.state, cell.requests[at(number)]
     first, left = request.tape + request.committed, request.output_tokens - request.committed

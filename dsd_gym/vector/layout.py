@@ -174,7 +174,7 @@ class Told(NamedTuple):
     windows: NDArray[np.int64]
     thresholds: FloatArray
     seen: FloatArray
-    ahead: FloatArray
+    ahead: NDArray[np.float32]
     waited_ms: FloatArray
     stream: NDArray[np.int64]
     now_ms: FloatArray

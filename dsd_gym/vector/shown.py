@@ -15,25 +15,25 @@ _COLUMNS = len(FEATURES)
 def shown(seen: FloatArray) -> NDArray[np.float32]:
     """Return features in their own units, shape (count, features), scaled to [0, 1] in a fresh array."""
     result, logs = np.empty(seen.shape, np.float32), np.empty((len(seen), _COLUMNS - FIRST_LOG))
-    bound(seen, HIGH, SCALE, result, logs)
+    bound(seen, result, logs)
     np.log(logs, out=logs)  # numpy has this one for whole vectors
-    finish(logs, LOG_SCALE, result)
+    finish(logs, result)
     return result
 
 
 @compiled
-def bound(seen: FloatArray, high: FloatArray, scale: FloatArray, result: NDArray[np.float32], logs: FloatArray) -> None:
+def bound(seen: FloatArray, result: NDArray[np.float32], logs: FloatArray) -> None:
     """Write what is linear, and what the logarithms are to be taken of."""
     for row in range(len(seen)):
         for column in range(FIRST_LOG):
-            result[row, column] = bounded(seen[row, column], high[column], scale[column])
+            result[row, column] = bounded(seen[row, column], HIGH[column], SCALE[column])
         for column in range(FIRST_LOG, _COLUMNS):
-            logs[row, column - FIRST_LOG] = bounded(seen[row, column], high[column], scale[column]) + 1.0
+            logs[row, column - FIRST_LOG] = bounded(seen[row, column], HIGH[column], SCALE[column]) + 1.0
 
 
 @compiled
-def finish(logs: FloatArray, log_scale: FloatArray, result: NDArray[np.float32]) -> None:
+def finish(logs: FloatArray, result: NDArray[np.float32]) -> None:
     """Write what comes of the logarithms."""
     for row in range(len(logs)):
         for column in range(_COLUMNS - FIRST_LOG):
-            result[row, FIRST_LOG + column] = logs[row, column] * log_scale[column]
+            result[row, FIRST_LOG + column] = logs[row, column] * LOG_SCALE[column]
