@@ -20,7 +20,7 @@ class Fleet(Rows):
 
     Attributes:
         seen: features of the questions in their own units, float64 of shape (count, features).
-        ahead: what no edge could know of them (`foresight.FORESIGHT`), float32, (count, columns); none if not asked for.
+        ahead: what no edge could know of them (`foresight.FORESIGHT`), float32, (count, columns); none if not asked.
         waited_ms: ms that passed up to the question, summed over live requests, (count,).
         now_ms: of the question, (count,).
         asking: the streams that ask, (count,).
