@@ -85,7 +85,6 @@ def test_rows_that_begin_as_small_as_can_be_grow_to_what_they_need(monkeypatch: 
     for name in rows._FIRST_SIZES:
         monkeypatch.setitem(rows._FIRST_SIZES, name, 1)
     monkeypatch.setattr(rows, "new_log", tiny_log)
-    monkeypatch.setattr(fleet, "new_log", tiny_log)
     twins = Twins([compilable_case(seed) for seed in range(100, 140)])
     twins.run()
     world = twins.fleet._world

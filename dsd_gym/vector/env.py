@@ -72,8 +72,9 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
         self._fleet = Fleet(num_envs, foresight)
         self._randoms = [seeding.np_random(None)[0] for _ in range(num_envs)]
         self._deployment = Deployment(scenario) if isinstance(scenario, Scenario) else None
-        self._first_reward = np.zeros(num_envs)
-        self._ready = np.zeros(num_envs, np.bool_)
+        self._owed: NDArray[np.float64] | float = 0.0
+        """Rewards of what has passed before the first question of runs that have begun since the last step."""
+        self._unready = set(range(num_envs))
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Infos | None = None
@@ -83,9 +84,9 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
         for place in np.flatnonzero(mask).tolist():
             if (own := seeds[place]) is not None:
                 self._randoms[place] = seeding.np_random(int(own))[0]
-        self._begin(np.flatnonzero(mask))
-        self._ready |= mask
-        return shown(self._fleet.seen), self._info()
+        begun = self._begin(np.flatnonzero(mask), after=False)
+        self._unready -= set(np.flatnonzero(mask).tolist())
+        return shown(self._fleet.seen), self._info() | {"begun": begun}
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
         if seed is None:
@@ -106,17 +107,16 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
         self, actions: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], Infos]:
         """Answer every question and run to the next ones."""
-        if np.count_nonzero(self._ready) < self.num_envs:
+        if self._unready:
             raise gymnasium.error.ResetNeeded("call reset before step")
         fleet = self._fleet
         fleet.answer(*self._decisions(np.asarray(actions)))
-        rewards = self._first_reward - fleet.waited_ms / fleet.reference_ms
-        self._first_reward[:] = 0.0
+        rewards, self._owed = self._owed - fleet.waited_ms / fleet.reference_ms, 0.0
         over, info = fleet.over, self._info()
         if not np.count_nonzero(over):
             return shown(fleet.seen), rewards, over, over.copy(), info
         terminated, truncated = over & (fleet.live == 0), over & (fleet.live > 0)
-        info |= self._ended(over, info)
+        info |= self._ended(over)
         return shown(fleet.seen), rewards, terminated, truncated, info
 
     def _decisions(self, actions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
@@ -130,35 +130,40 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
             raise ValueError(f"a threshold is outside 0..{len(self._thresholds) - 1}")
         return windows, self._thresholds[chosen]
 
-    def _ended(self, over: NDArray[np.bool_], info: Infos) -> Infos:
+    def _ended(self, over: NDArray[np.bool_]) -> Infos:
         """Begin anew where a run is over; return what is to be told of its end."""
-        places = np.flatnonzero(over)
+        places, fleet = np.flatnonzero(over), self._fleet
         last = np.full(self.num_envs, None, object)
         for place in places:
             last[place] = np.zeros(len(FEATURES), np.float32)
-        final = {name: info[name].copy() for name in ("time_ms", "reference_ms")}
-        kept = {name: info[name].copy() for name in ("rounds", "begun", "ended")}
-        self._begin(places)
-        told = self._info() | kept | {"begun_anew": self._fleet.begun.copy()}
-        return told | {"final_obs": last, "_final_obs": over, "final_info": final, "_final_info": over}
+        final = {"time_ms": fleet.now_ms.copy(), "reference_ms": fleet.reference_ms.copy()}
+        told = {"final_obs": last, "_final_obs": over, "final_info": final, "_final_info": over}
+        return told | {"begun_anew": self._begin(places, after=True)}
 
-    def _begin(self, places: NDArray[np.intp]) -> None:
-        """Load fresh runs; one in which nobody ever asks (no arrivals) is no episode and is drawn again."""
+    def _begin(self, places: NDArray[np.intp], after: bool) -> Records:
+        """Load fresh runs and return the requests that begin, told alone or `after` the step's.
+
+        A run in which nobody ever asks (no arrivals) is no episode and is drawn again.
+        """
         fleet, left = self._fleet, places
         drawn = {place: self._draw(place) for place in places}
         begun: list[Records] = []
         for _ in range(TRIES):
             for place in left:
                 fleet.load(int(place), drawn[place], int(self._randoms[place].integers(2**31)))
-            fleet.start(left)
-            begun.append(fleet.begun[~fleet.over[fleet.begun["deployment"]]].copy())
+            told = len(fleet.begun) if after else 0
+            fleet.start(left, after)
+            begun.append(fleet.begun[told:])
             left = left[fleet.over[left]]
             if not len(left):
                 break
+            begun[-1] = begun[-1][~fleet.over[begun[-1]["deployment"]]]
         else:
             raise ConfigError(f"{self._source.name}: nobody ever asks: no request of two tokens or more arrives")
-        fleet.tell_begun(np.concatenate(begun))
-        self._first_reward[places] = -fleet.waited_ms[places] / fleet.reference_ms[places]
+        owed = np.zeros(self.num_envs) + self._owed
+        owed[places] = -fleet.waited_ms[places] / fleet.reference_ms[places]
+        self._owed = owed
+        return np.concatenate(begun) if len(begun) > 1 else begun[0]
 
     def _draw(self, place: np.intp) -> Deployment:
         if self._deployment is not None:
@@ -168,12 +173,13 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
 
     def _info(self) -> Infos:
         fleet = self._fleet
+        rounds, begun, ended = fleet.happened
         return {
             "stream": fleet.asking,
             "time_ms": fleet.now_ms,
             "reference_ms": fleet.reference_ms,
             "foresight": fleet.ahead,
-            "rounds": fleet.rounds,
-            "begun": fleet.begun,
-            "ended": fleet.ended,
+            "rounds": rounds,
+            "begun": begun,
+            "ended": ended,
         }

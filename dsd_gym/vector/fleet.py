@@ -10,7 +10,7 @@ from dsd_gym.observation import FEATURE_NAMES
 from dsd_gym.vector.engine import NO_EVENT_ROOM, OVER, advance
 from dsd_gym.vector.foresight import FORESIGHT
 from dsd_gym.vector.layout import FloatArray, Records, Told
-from dsd_gym.vector.rows import Rows, new_log
+from dsd_gym.vector.rows import Rows
 
 Ints = NDArray[np.int64]
 
@@ -47,9 +47,10 @@ class Fleet(Rows):
         )
         self._all = np.arange(count)
 
-    def start(self, places: Ints) -> None:
-        """Let freshly loaded deployments come to their first question."""
-        self._log.counts[:] = 0
+    def start(self, places: Ints, after: bool = False) -> None:
+        """Let freshly loaded deployments come to their first question; it is told alone, or `after` the rest."""
+        if not after:
+            self._log.counts[:] = 0
         self._go_on(places)
 
     def answer(self, windows: Ints, thresholds: FloatArray | None = None) -> None:
@@ -87,26 +88,26 @@ class Fleet(Rows):
         return self._world.state
 
     @property
+    def happened(self) -> tuple[Records, Records, Records]:
+        """What has happened since the last answer: `rounds`, `begun` and `ended`."""
+        log = self._log
+        rounds, begun, ended = log.counts.tolist()
+        return log.rounds[:rounds], log.begun[:begun], log.ended[:ended]
+
+    @property
     def rounds(self) -> Records:
         """The rounds that ended since the last answer (`layout.ROUND`), of all deployments."""
-        return self._log.rounds[: self._log.counts[0]]
+        return self.happened[0]
 
     @property
     def begun(self) -> Records:
         """The requests that arrived since then (`layout.STREAM`)."""
-        return self._log.begun[: self._log.counts[1]]
+        return self.happened[1]
 
     @property
     def ended(self) -> Records:
         """The requests that finished or were rejected since then (`layout.STREAM`)."""
-        return self._log.ended[: self._log.counts[2]]
-
-    def tell_begun(self, begun: Records) -> None:
-        """Let `begun` be these: fresh runs may be started in several calls."""
-        if len(begun) > len(self._log.begun):
-            self._log = new_log(2 * len(begun), self._log)
-        self._log.begun[: len(begun)] = begun
-        self._log.counts[1] = len(begun)
+        return self.happened[2]
 
     def requests(self, place: int) -> Records:
         """Return the requests of a deployment drawn so far (`layout.REQUEST`)."""
