@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dsd_gym.vector.arrivals import arrive, count_waiting, prompt_arrived, think
 from dsd_gym.vector.compiled import at, compiled, merged, part
 from dsd_gym.vector.events import close, kind_of, pop, push, push_last, who_of
+from dsd_gym.vector.flights import land
 from dsd_gym.vector.foresight import foresee
 from dsd_gym.vector.layout import (
     ANSWERED,
@@ -68,6 +69,7 @@ def advance(worlds: tuple[Any, ...], logs: tuple[Any, ...], telling: tuple[Any, 
             world.queues[at(deployment)],
             world.messages[at(deployment)],
             world.events[at(deployment)],
+            world.flights[at(deployment)],
             world.accepted[at(deployment)],
             world.confidence[at(deployment)],
         )
@@ -162,6 +164,7 @@ def run(cell: Cell, log: Log, deployment: int, answered: int) -> int:
             end_pass(cell, who)
         elif kind == PASS_START:
             if cell.targets[at(who)].idle:
+                land(cell)
                 begin_pass(cell, who)
         elif kind == ANSWERED:
             decided(cell, log, deployment, who)
@@ -194,7 +197,7 @@ def room(cell: Cell, log: Log, kind: int, who: int) -> int:
         if sent > state.free_messages:
             return NO_MESSAGE_ROOM
         pushed += sent
-    if state.events + pushed > len(cell.events):
+    if max(state.events + pushed, state.last_flight - state.first_flight + 2) > len(cell.events):
         return NO_EVENT_ROOM
     return ASKED
 
@@ -207,5 +210,6 @@ def end_pass(cell: Cell, place: int) -> None:
         target.busy_ms += min(state.now_ms, state.horizon_ms) - max(target.start_ms, state.warm_up_ms)
         target.iterations += 1
         target.pass_tokens += target.tokens
+    land(cell)
     deliver(cell, place)
     begin_pass(cell, place)

@@ -51,12 +51,17 @@ def _record(rest: dict[str, str] | None = None, line: int = 1, **fields: str) ->
 
 
 STATE = _record(
-    float64="""now_ms waited_ms taken_ms counted_ms horizon_ms think_ms reference_ms warm_up_ms header_bytes
-    prompt_token_bytes draft_token_bytes committed_token_bytes""",
-    int64="order arrived arrival_limit chunk_tokens",
-    uint64="seed",
-    int32="""events hole woken asking stopped sources live arrivals users free_message free_messages targets
+    float64="now_ms waited_ms taken_ms counted_ms header_bytes draft_token_bytes committed_token_bytes",
+    int64="order chunk_tokens",
+    int32="""events hole first_flight last_flight woken asking stopped live free_message free_messages targets
     first_stream max_window""",
+    rest={
+        "float64": "horizon_ms warm_up_ms think_ms reference_ms prompt_token_bytes",
+        "int64": "arrived arrival_limit",
+        "uint64": "seed",
+        "int32": "sources arrivals users",
+    },
+    line=_LINE,
 )
 """A deployment. `asking` is the request that waits for an answer, `woken` the target that is to begin; `arrivals` are
 those drawn so far."""
@@ -95,10 +100,11 @@ DEVICE_CLASS = _record(
 REGIME = _record(float64="dwell_ms rtt_factor bandwidth_factor", int8="outage")
 TARGET = _record(
     float64="""fixed_ms token_ms weights_ms compute_ms attention_fixed_ms attention_sequence_ms attention_context_ms
-    prefill_fixed_ms prefill_token_ms prefill_pair_ms host_ms one_token_ms start_ms total_ms busy_ms""",
+    prefill_fixed_ms prefill_token_ms prefill_pair_ms host_ms one_token_ms start_ms total_ms busy_ms wakes_ms""",
     int64="max_sequences max_batch_tokens chunk_limit max_queue capacity free iterations pass_tokens",
     int32="live tokens prefills decoding first_decoding",
     int8="idle",
+    line=_LINE,
 )
 QUEUE = _record(int32="first last count")
 MESSAGE_RECORD = _record(
@@ -108,7 +114,8 @@ MESSAGE_RECORD = _record(
     int8="final arrived",
 )
 EVENT = _record(float64="at_ms", int64="tag")
-"""`tag` orders events of one ms, and says what happens to whom (`dsd_gym.vector.events`)."""
+"""`tag` orders events of one ms, and says what happens to whom (`dsd_gym.vector.events`); that of a window on its way
+(`dsd_gym.vector.flights`) is its request."""
 ROUND = _record(
     int64="deployment stream window drafted accepted cloud_tokens committed batch_size",
     float64="""start_ms decided_ms end_ms rtt_ms queue_wait_ms iteration_ms externality_ms uplink_bytes
@@ -134,6 +141,7 @@ class World(NamedTuple):
     queues: Records
     messages: Records
     events: Records
+    flights: Records
     accepted: NDArray[np.bool_]
     confidence: NDArray[np.float64]
 
@@ -150,6 +158,7 @@ class Cell(NamedTuple):
     queues: Records
     messages: Records
     events: Records
+    flights: Records
     accepted: NDArray[np.bool_]
     confidence: NDArray[np.float64]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dsd_gym.vector.arrivals import leave
 from dsd_gym.vector.compiled import at, mean_confidence, part, stopped_window
 from dsd_gym.vector.events import push
+from dsd_gym.vector.flights import send_window
 from dsd_gym.vector.layout import (
     ASKING,
     AWAY,
@@ -21,7 +22,6 @@ from dsd_gym.vector.layout import (
     Log,
 )
 from dsd_gym.vector.received import end_round, received, team_ms, tested
-from dsd_gym.vector.target import send_window
 from dsd_gym.vector.way import class_of, compute, way
 
 

@@ -129,5 +129,5 @@ def _targets(specs: Sequence[TargetClass]) -> Records:
         target["max_sequences"], target["max_batch_tokens"] = spec.max_sequences, spec.max_batch_tokens
         target["chunk_limit"], target["max_queue"] = spec.prefill_chunk_tokens or 0, spec.max_queue
         target["capacity"] = target["free"] = spec.kv_tokens or row.kv_capacity_tokens
-        target["idle"] = 1
+        target["idle"], target["wakes_ms"] = 1, np.inf
     return targets

@@ -15,7 +15,7 @@ from dsd_gym.vector.layout import (
     WINDOWS,
     Cell,
 )
-from dsd_gym.vector.queues import arrived, remove
+from dsd_gym.vector.queues import remove
 from dsd_gym.vector.way import way
 
 
@@ -29,7 +29,7 @@ def deliver(cell: Cell, place: int) -> None:
         cell.queues[at(first + DECODING)],
         cell.queues[at(first + PREFILLING)],
     )
-    others = riding.count + arrived(cell.queues[at(first + WINDOWS)], requests, cell.state.now_ms) + decoding.count
+    others = riding.count + cell.queues[at(first + WINDOWS)].count + decoding.count
     others += cell.queues[at(first + WAITING)].count + prefilling.count - 1
     marginal_ms = added_ms(cell, place, target.tokens + 1, 1)
     batch_size = riding.count + target.decoding + target.prefills

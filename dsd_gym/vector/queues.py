@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from dsd_gym.vector.compiled import at, part
-from dsd_gym.vector.events import earlier
 from dsd_gym.vector.layout import NONE, Records
 
 
@@ -24,11 +23,11 @@ def append(queue: Any, requests: Records, number: int) -> None:
 
 
 @part
-def queue_window(queue: Any, requests: Records, number: int, arrival_ms: float) -> None:
-    """Put a request's window behind all that arrive earlier; those of one ms stand in the order of their streams."""
+def append_window(queue: Any, requests: Records, number: int, arrival_ms: float) -> None:
+    """Put a request's window behind all that arrived earlier; those of one ms stand in the order of their streams."""
     requests[at(number)].queued_ms = arrival_ms
     after = queue.last if queue.count else NONE
-    while after != NONE and earlier(arrival_ms, number, requests[at(after)].queued_ms, after):
+    while after != NONE and requests[at(after)].queued_ms == arrival_ms and after > number:
         after = requests[at(after)].previous
     if queue.count == 0 or after == queue.last:
         append(queue, requests, number)
@@ -41,16 +40,6 @@ def queue_window(queue: Any, requests: Records, number: int, arrival_ms: float) 
     else:
         requests[at(after)].next = number
     queue.count += 1
-
-
-@part
-def arrived(queue: Any, requests: Records, now_ms: float) -> int:
-    """Return how many of the windows have arrived."""
-    count, number = 0, queue.first
-    while count < queue.count and requests[at(number)].queued_ms <= now_ms:
-        count += 1
-        number = requests[at(number)].next
-    return count
 
 
 @part

@@ -77,6 +77,7 @@ class Rows:
             _zeros((count, sizes["targets"] * QUEUES), QUEUE),
             _zeros((count, sizes["messages"]), MESSAGE_RECORD),
             _zeros((count, sizes["events"]), EVENT),
+            _zeros((count, sizes["events"]), EVENT),
             _zeros((count, sizes["positions"]), np.bool_),
             _zeros((count, sizes["positions"]), np.float64),
         )
@@ -144,7 +145,7 @@ class Rows:
 
     def _reserve(self, name: str, needed: int) -> None:
         """Let every deployment's row of an array be as long as is needed."""
-        names = ("accepted", "confidence") if name == "positions" else (name,)
+        names = {"positions": ("accepted", "confidence"), "events": ("events", "flights")}.get(name, (name,))
         have = getattr(self._world, names[0]).shape[1]
         if needed > have:
             if needed > MOST_ENTRIES and name != "positions":

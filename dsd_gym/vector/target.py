@@ -9,10 +9,10 @@ from typing import Any
 
 from dsd_gym.vector.compiled import at, iteration_ms, part, prefill_attention_ms
 from dsd_gym.vector.events import push_last
+from dsd_gym.vector.flights import be_idle
 from dsd_gym.vector.layout import (
     DECODING,
     PASS_END,
-    PASS_START,
     PREFILLING,
     QUEUES,
     RIDING,
@@ -20,7 +20,7 @@ from dsd_gym.vector.layout import (
     WINDOWS,
     Cell,
 )
-from dsd_gym.vector.queues import append, queue_window, remove
+from dsd_gym.vector.queues import append, remove
 
 
 @part
@@ -35,16 +35,6 @@ def admit(cell: Cell, number: int) -> bool:
     append(waiting, cell.requests, number)
     wake(cell, request.target)
     return True
-
-
-@part
-def send_window(cell: Cell, number: int, arrival_ms: float) -> None:
-    """Queue a window that will arrive for the passes from then on."""
-    place = cell.requests[at(number)].target
-    queue = cell.queues[at(place * QUEUES + WINDOWS)]
-    queue_window(queue, cell.requests, number, arrival_ms)
-    if cell.targets[at(place)].idle and queue.first == number:
-        push_last(cell.state, cell.events, arrival_ms, PASS_START, place)
 
 
 @part
@@ -65,7 +55,7 @@ def wake(cell: Cell, place: int) -> None:
 
 @part
 def begin_pass(cell: Cell, place: int) -> None:
-    """Fill the next pass and schedule its end; with nothing to do, be idle until the next window at most."""
+    """Fill the next pass and schedule its end; with nothing to do, be idle."""
     target = cell.targets[at(place)]
     room, budget = target.max_sequences, target.max_batch_tokens
     budget = take_windows(cell, place, room, budget)
@@ -76,10 +66,7 @@ def begin_pass(cell: Cell, place: int) -> None:
     begin_prefills(cell, place)
     take_prefills(cell, place, room, budget)
     if cell.queues[at(place * QUEUES + RIDING)].count + target.decoding + target.prefills == 0:
-        target.idle = 1
-        windows = cell.queues[at(place * QUEUES + WINDOWS)]
-        if windows.count:
-            push_last(cell.state, cell.events, cell.requests[at(windows.first)].queued_ms, PASS_START, place)
+        be_idle(cell, place)
         return
     target.idle = 0
     target.start_ms = cell.state.now_ms
@@ -89,12 +76,12 @@ def begin_pass(cell: Cell, place: int) -> None:
 
 @part
 def take_windows(cell: Cell, place: int, room: int, budget: int) -> int:
-    """Let windows ride up to the first that does not fit or has not arrived; return the tokens left."""
+    """Let windows ride up to the first that does not fit; return the tokens left."""
     waiting, riding = cell.queues[at(place * QUEUES + WINDOWS)], cell.queues[at(place * QUEUES + RIDING)]
     taken, number = 0, waiting.first
     while taken < waiting.count and taken < room:
         tokens = cell.requests[at(number)].drafted + 1
-        if tokens > budget or cell.requests[at(number)].queued_ms > cell.state.now_ms:
+        if tokens > budget:
             break
         budget -= tokens
         taken += 1
