@@ -55,15 +55,16 @@ def measure(scenario: Scenario, seconds: float) -> dict[str, float]:
 
 
 def best_rate(work: Callable[[], int], seconds: float) -> float:
-    """Return the most that `work` did in a CPU second; it returns how much it has done, and is repeated."""
+    """Return the most that `work` did in a CPU second, of short measurements that take `seconds` together."""
     work()
     start_s, rates = time.process_time(), list[float]()
     while not rates or time.process_time() - start_s < seconds:
-        rates.append(_rate(work, seconds / REPEATS))
+        rates.append(rate(work, seconds / REPEATS))
     return max(rates)
 
 
-def _rate(work: Callable[[], int], seconds: float) -> float:
+def rate(work: Callable[[], int], seconds: float) -> float:
+    """Return how much `work` does in a CPU second; it returns how much it has done, and is repeated for `seconds`."""
     start_s, done = time.process_time(), 0
     while not done or time.process_time() - start_s < seconds:
         done += work()
@@ -90,8 +91,8 @@ def family_rate(seconds: float) -> float:
     """Return the decisions a CPU second in a randomised family, on average: its runs are too long to be repeated."""
     env, actions = EdgeCloudVectorEnv(DEPLOYMENTS, load_scenario_or_family(FAMILY)), np.full(DEPLOYMENTS, WINDOW)
     env.reset(seed=0)
-    _rate(lambda: _steps(env, actions), seconds / REPEATS)
-    return _rate(lambda: _steps(env, actions), seconds)
+    rate(lambda: _steps(env, actions), seconds / REPEATS)
+    return rate(lambda: _steps(env, actions), seconds)
 
 
 def cartpole() -> Callable[[], int]:
@@ -125,9 +126,9 @@ def ppo_rate(chosen: TrainConfig, seconds: float) -> float:
             model.learn(rollout, reset_num_timesteps=False)
             return rollout
 
-        rate = best_rate(learn, seconds)
+        best = best_rate(learn, seconds)
         model.logger.close()
-    return rate
+    return best
 
 
 def start_s() -> tuple[float, float]:
