@@ -135,7 +135,7 @@ def answer(cell: Cell, window: int, threshold: float) -> int:
 def run(cell: Cell, log: Log, deployment: int, answered: int) -> int:
     """Let the answered request go on, and events happen, until somebody asks."""
     state = cell.state
-    kind, who = ANSWERED, answered
+    kind, who, reader = ANSWERED, answered, NONE
     while state.asking == NONE:
         if who == NONE:
             if state.stopped:
@@ -159,15 +159,11 @@ def run(cell: Cell, log: Log, deployment: int, answered: int) -> int:
             ask(cell, who)
         elif kind == MESSAGE:
             cell.messages[at(who)].arrived = 1
-            read_inbox(cell, log, deployment, cell.messages[at(who)].request)
-        elif kind == PASS_END:
-            end_pass(cell, who)
-        elif kind == PASS_START:
-            if cell.targets[at(who)].idle:
-                land(cell)
-                begin_pass(cell, who)
+            reader = cell.messages[at(who)].request
+        elif PASS_START <= kind <= PASS_END:
+            take_turn(cell, who, kind == PASS_END)
         elif kind == ANSWERED:
-            decided(cell, log, deployment, who)
+            reader = decided(cell, who)
         elif kind == DECODE:
             decode(cell, who)
         elif kind == STOP:
@@ -178,7 +174,9 @@ def run(cell: Cell, log: Log, deployment: int, answered: int) -> int:
             arrive(cell, log, deployment, who)
         elif kind == END:
             cell.state.stopped = 1
-        who = NONE
+        if reader != NONE:
+            read_inbox(cell, log, deployment, reader)
+        who = reader = NONE
     return ASKED
 
 
@@ -203,13 +201,21 @@ def room(cell: Cell, log: Log, kind: int, who: int) -> int:
 
 
 @part
+def take_turn(cell: Cell, place: int, pass_ends: bool) -> None:
+    """Let a target begin its next pass: at the end of one, or when it is idle and not already at work again."""
+    if pass_ends or cell.targets[at(place)].idle:
+        land(cell)
+        if pass_ends:
+            end_pass(cell, place)
+        begin_pass(cell, place)
+
+
+@part
 def end_pass(cell: Cell, place: int) -> None:
-    """Add the pass to the target's work, send what it brought, begin the next."""
+    """Add the pass to the target's work and send what it brought."""
     state, target = cell.state, cell.targets[at(place)]
     if target.start_ms < state.horizon_ms and state.now_ms > state.warm_up_ms:
         target.busy_ms += min(state.now_ms, state.horizon_ms) - max(target.start_ms, state.warm_up_ms)
         target.iterations += 1
         target.pass_tokens += target.tokens
-    land(cell)
     deliver(cell, place)
-    begin_pass(cell, place)

@@ -52,21 +52,22 @@ def ask(cell: Cell, number: int) -> None:
 
 
 @part
-def decided(cell: Cell, log: Log, deployment: int, number: int) -> None:
-    """Do what was decided: speculate, or let the cloud decode."""
+def decided(cell: Cell, number: int) -> int:
+    """Do what was decided: speculate, or let the cloud decode; return who reads the inbox then, if anyone."""
     state, request = cell.state, cell.requests[at(number)]
     request.decoded, request.decoded_externality_ms, request.decoded_bytes = 0, 0.0, 0.0
     if request.window == 0:
-        decode_in_cloud(cell, log, deployment, number)
-    elif request.cloud_mode:
+        decode_in_cloud(cell, number)
+        return number
+    if request.cloud_mode:
         request.up_bytes = state.header_bytes
         request.up_ms, transmit_ms = way(cell, request.device, state.now_ms, request.up_bytes, True)
         push(state, cell.events, state.now_ms + (request.up_ms + transmit_ms), STOP, number)
         request.stage = RETURNING
-        read_inbox(cell, log, deployment, number)
-    else:
-        request.up_bytes = 0.0
-        draft(cell, number)
+        return number
+    request.up_bytes = 0.0
+    draft(cell, number)
+    return NONE
 
 
 @part
@@ -100,7 +101,7 @@ def read_on(cell: Cell, number: int, first: int) -> None:
 
 
 @part
-def decode_in_cloud(cell: Cell, log: Log, deployment: int, number: int) -> None:
+def decode_in_cloud(cell: Cell, number: int) -> None:
     """Wait for one chunk of the target's own decoding, which runs on while the controller is asked."""
     state, request = cell.state, cell.requests[at(number)]
     request.up_bytes = 0.0 if request.cloud_mode else state.header_bytes
@@ -109,7 +110,6 @@ def decode_in_cloud(cell: Cell, log: Log, deployment: int, number: int) -> None:
         request.cloud_mode, request.unread, request.guessed = 1, 0, 0
         push(state, cell.events, state.now_ms + (request.up_ms + transmit_ms), DECODE, number)
     request.stage = CHUNK
-    read_inbox(cell, log, deployment, number)
 
 
 @part
