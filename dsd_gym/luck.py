@@ -71,11 +71,8 @@ def uniform(seed: int, kind: int, entity: Any, index: Any) -> Any:
     return ((z >> 12) + 0.5) * 2.0**-52
 
 
-def stem(seed: int, kind: int, entity: Any) -> Any:
-    """Return what `uniform` makes of its first three words, for an entity that asks for many numbers one by one.
-
-    For an array of entities, uint64, too.
-    """
+def stem(seed: int, kind: int, entity: int) -> int:
+    """Return what `uniform` makes of its first three words, for an entity that asks for many numbers one by one."""
     return stir(trunk(seed, kind), entity)
 
 

@@ -12,7 +12,7 @@ NORMAL = 1
 LAST = 2
 """Iterations end and begin after all that happens at the same ms, so a window that arrives then still gets in.
 
-The run's end comes first of what is last, then the targets in turn: `LAST + 1` is the first target's.
+The run's end and the router's reports come first of what is last, then the targets in turn: `LAST + 1` is the first's.
 """
 
 

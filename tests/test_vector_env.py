@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -143,9 +144,32 @@ def test_a_mask_resets_those_that_it_names_and_no_others() -> None:
         if step % 9 == 8:
             seed = [100 + step, None, None, None, 5] if step % 2 else None
             seen, info = compiled.reset(seed=seed, options={"reset_mask": mask.copy()})
-            np.testing.assert_array_equal(seen, simulated.reset(seed=seed, options={"reset_mask": mask.copy()})[0])
+            other, told = simulated.reset(seed=seed, options={"reset_mask": mask.copy()})
+            np.testing.assert_array_equal(seen, other)
             np.testing.assert_array_equal(seen[~mask], ours[0][~mask])
             assert set(info["begun"]["deployment"]) == {0, 2}
+            assert_same_beginnings(info, told, np.flatnonzero(mask))
+
+
+def assert_same_beginnings(ours: dict[str, Any], theirs: dict[str, Any], places: Iterable[int]) -> None:
+    """Assert that one deployment after another tells the same of what came before its first question."""
+    for place in places:
+        begun, ended = (ours[name][ours[name]["deployment"] == place]["stream"].tolist() for name in ("begun", "ended"))
+        assert begun == [stream for stream, *_ in theirs["begun"][place]]
+        assert ended == [request.stream for request in theirs["ended"][place]]
+
+
+def test_a_reset_tells_all_that_came_before_the_first_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests of one token end without a question, and runs of few requests are drawn again where nobody asks."""
+    compiled, simulated = both(replace(SMALL, workload=Workload(rate_per_s=2.0), lengths=Lengths(100, 80, 2, 1)))
+    loaded, load = list[int](), compiled._fleet.load
+    monkeypatch.setattr(compiled._fleet, "load", lambda place, *run: (loaded.append(place), load(place, *run)))
+    resets, ended = 40, 0
+    for seed in range(resets):
+        (_, ours), (_, theirs) = compiled.reset(seed=seed), simulated.reset(seed=seed)
+        assert_same_beginnings(ours, theirs, range(COUNT))
+        ended += len(ours["ended"])
+    assert len(loaded) > resets * COUNT + 5 and ended > 20
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,8 @@ def test_rows_that_begin_as_small_as_can_be_grow_to_what_they_need(monkeypatch: 
     twins = Twins([compilable_case(seed) for seed in range(100, 140)])
     twins.run()
     world = twins.fleet._world
-    assert min(array.shape[1] for array in (world.messages, world.events, world.requests, world.devices)) >= 8
+    grown = (world.messages, world.events, world.flights, world.requests, world.devices)
+    assert min(array.shape[1] for array in grown) >= 8
 
 
 @pytest.mark.parametrize("scenario", load_scenarios(["held_out"], {}), ids=lambda scenario: scenario.name)

@@ -1,4 +1,4 @@
-"""Events of one ms happen in the twin as in SimPy: by priority, then in the order in which they were scheduled."""
+"""Events of one ms happen in the twin as in SimPy: in the order of their scheduling, then target by target."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_ties_are_broken_alike(spec: str, rtt_steps: int, devices: int) -> None:
     assert tied > 0.5 * sum(ties.events.values())
     assert sum(count > 1 for count in ties.last.values()) > 2, "passes that begin or end together"
     if spec != "static:0":
-        assert sum(ties.last[at_ms] not in (0, count) for at_ms, count in ties.events.items()) > 20, "both priorities"
+        assert sum(ties.last[at_ms] not in (0, count) for at_ms, count in ties.events.items()) > 20, "turns and others"
         assert ties.windows_at_the_end_of_a_pass > 10
 
 

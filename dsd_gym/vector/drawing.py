@@ -84,10 +84,15 @@ def token_counts(seed: np.uint64, kind: int, first: int, count: int, median: flo
 
 @compiled
 def write_machines(
-    worlds: tuple[Any, ...], blanks: tuple[Records, ...], place: int, seed: np.uint64, jitter: np.uint64
+    worlds: tuple[Any, ...],
+    machines: tuple[Records, ...],
+    states: Records,
+    place: int,
+    seed: np.uint64,
+    jitter: np.uint64,
 ) -> None:
     """Put a fresh run's machines and own record at `place`; from `jitter` all stems grow (`dsd_gym.luck.trunk`)."""
-    world, (devices, classes, regimes, targets, states) = World(*worlds), blanks
+    world, (devices, classes, regimes, targets) = World(*worlds), machines
     for number in range(len(devices)):
         world.devices[place, number] = devices[number]
         world.devices[place, number].jitter_stem = stir(jitter, np.uint64(number))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dsd_gym.vector.arrivals import arrive, count_waiting, prompt_arrived, think
 from dsd_gym.vector.compiled import at, compiled, merged, part
-from dsd_gym.vector.events import close, kind_of, pop, push, push_last, who_of
+from dsd_gym.vector.events import close, kind_of, pop, push, push_end, push_turn, who_of
 from dsd_gym.vector.flights import land
 from dsd_gym.vector.foresight import foresee
 from dsd_gym.vector.layout import (
@@ -108,7 +108,7 @@ def entries(log: Log) -> int:
 def open_doors(states: Records, events: Records, requests: Records, place: int, end_ms: float) -> None:
     """Schedule the end of the fresh run at `place`, and the first request of its open loop or of each user."""
     state, own = states[place], events[at(place)]
-    push_last(state, own, end_ms, END, -1)
+    push_end(state, own, end_ms)
     state.sources = max(1, state.users)
     for user in range(state.users):
         think(state, own, user)
@@ -145,7 +145,7 @@ def run(cell: Cell, log: Log, deployment: int, answered: int) -> int:
             if state.woken != NONE:
                 kind, who, state.woken = PASS_START, state.woken, NONE
                 if event.at_ms == state.now_ms:  # a pass begins after all else that happens at its ms
-                    push_last(state, cell.events, state.now_ms, kind, who)
+                    push_turn(state, cell.events, state.now_ms, kind, who)
                     who = NONE
                     continue
             else:
@@ -195,7 +195,8 @@ def room(cell: Cell, log: Log, kind: int, who: int) -> int:
         if sent > state.free_messages:
             return NO_MESSAGE_ROOM
         pushed += sent
-    if max(state.events + pushed, state.last_flight - state.first_flight + 2) > len(cell.events):
+    flights = state.last_flight - state.first_flight + 1
+    if state.events + pushed > len(cell.events) or flights > len(cell.flights):
         return NO_EVENT_ROOM
     return ASKED
 

@@ -39,8 +39,8 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
     `info["rounds"]`, `info["begun"]` and `info["ended"]` are record arrays (`dsd_gym.vector.layout.ROUND` and `STREAM`)
     of all that happened in the step, the column `deployment` telling where; `begun_anew` are the requests that had
     begun by the first question of deployments that were reset. `stream`, `time_ms` and `reference_ms` have an entry
-    for each deployment, after the reset. They are good until the next step. With `foresight`, so has `foresight`: what
-    no edge could know (`dsd_gym.vector.foresight`), for a critic, (num_envs, columns), float32.
+    for each deployment, after the reset. With `foresight`, so has `foresight`: what no edge could know
+    (`dsd_gym.vector.foresight`), for a critic, (num_envs, columns), float32. All are good until the next step or reset.
 
     Raises:
         ConfigError: the scenario has a mechanism that only the SimPy simulator knows; the line names it.
@@ -84,9 +84,9 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
         for place in np.flatnonzero(mask).tolist():
             if (own := seeds[place]) is not None:
                 self._randoms[place] = seeding.np_random(int(own))[0]
-        begun = self._begin(np.flatnonzero(mask), after=False)
+        rounds, begun, ended = self._begin(np.flatnonzero(mask), after=False)
         self._unready -= set(np.flatnonzero(mask).tolist())
-        return shown(self._fleet.seen), self._info() | {"begun": begun}
+        return shown(self._fleet.seen), self._info() | {"rounds": rounds, "begun": begun, "ended": ended}
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
         if seed is None:
@@ -138,32 +138,34 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
             last[place] = np.zeros(len(FEATURES), np.float32)
         final = {"time_ms": fleet.now_ms.copy(), "reference_ms": fleet.reference_ms.copy()}
         told = {"final_obs": last, "_final_obs": over, "final_info": final, "_final_info": over}
-        return told | {"begun_anew": self._begin(places, after=True)}
+        _, begun, _ = self._begin(places, after=True)
+        return told | {"begun_anew": begun}
 
-    def _begin(self, places: NDArray[np.intp], after: bool) -> Records:
-        """Load fresh runs and return the requests that begin, told alone or `after` the step's.
+    def _begin(self, places: NDArray[np.intp], after: bool) -> list[Records]:
+        """Load fresh runs and return what `Fleet.happened` tells of them, alone or `after` the step's.
 
         A run in which nobody ever asks (no arrivals) is no episode and is drawn again.
         """
         fleet, left = self._fleet, places
         drawn = {place: self._draw(place) for place in places}
-        begun: list[Records] = []
+        told: list[list[Records]] = []
         for _ in range(TRIES):
             for place in left:
                 fleet.load(int(place), drawn[place], int(self._randoms[place].integers(2**31)))
-            told = len(fleet.begun) if after else 0
+            before = [len(rows) for rows in fleet.happened] if after else [0, 0, 0]
             fleet.start(left, after)
-            begun.append(fleet.begun[told:])
+            after = True
+            told.append([rows[first:] for rows, first in zip(fleet.happened, before, strict=True)])
             left = left[fleet.over[left]]
             if not len(left):
                 break
-            begun[-1] = begun[-1][~fleet.over[begun[-1]["deployment"]]]
+            told[-1] = [rows[~fleet.over[rows["deployment"]]] for rows in told[-1]]
         else:
             raise ConfigError(f"{self._source.name}: nobody ever asks: no request of two tokens or more arrives")
         owed = np.zeros(self.num_envs) + self._owed
         owed[places] = -fleet.waited_ms[places] / fleet.reference_ms[places]
         self._owed = owed
-        return np.concatenate(begun) if len(begun) > 1 else begun[0]
+        return told[0] if len(told) == 1 else [np.concatenate(rows) for rows in zip(*told, strict=True)]
 
     def _draw(self, place: np.intp) -> Deployment:
         if self._deployment is not None:

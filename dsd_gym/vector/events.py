@@ -11,14 +11,15 @@ from __future__ import annotations
 from typing import Any
 
 from dsd_gym.vector.compiled import at, part
-from dsd_gym.vector.layout import Records
+from dsd_gym.vector.layout import END, Records
 
 _WHO_BITS, _KIND_BITS, _ORDER_BITS = 22, 4, 36
 """An event's tag, from its lowest bits on: whom it concerns, its kind, its order among those of one ms."""
 _LAST = 1 << _ORDER_BITS
+"""The order of the run's end; the targets' are above it."""
 
 MOST_ENTRIES = 1 << _WHO_BITS
-"""Requests or messages that a deployment may have."""
+"""Requests, messages or events that a deployment may have."""
 
 
 @part
@@ -29,9 +30,15 @@ def push(state: Any, events: Records, at_ms: float, kind: int, who: int) -> None
 
 
 @part
-def push_last(state: Any, events: Records, at_ms: float, kind: int, target: int) -> None:
-    """Schedule what is the turn of a target, or of -1, the run's end, after all else at that ms."""
-    put(state, events, at_ms, _LAST + 1 + target, kind, max(0, target))
+def push_turn(state: Any, events: Records, at_ms: float, kind: int, target: int) -> None:
+    """Schedule the turn of a target, after all else at that ms."""
+    put(state, events, at_ms, _LAST + 1 + target, kind, target)
+
+
+@part
+def push_end(state: Any, events: Records, at_ms: float) -> None:
+    """Schedule the run's end, after all else at that ms but the turns of targets."""
+    put(state, events, at_ms, _LAST, END, 0)
 
 
 @part

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from dsd_gym.vector.compiled import INFINITY, at, part
-from dsd_gym.vector.events import earlier, push_last
+from dsd_gym.vector.events import earlier, push_turn
 from dsd_gym.vector.layout import PASS_START, QUEUES, WINDOWS, Cell, Records
 from dsd_gym.vector.queues import append_window
 
@@ -60,7 +60,7 @@ def wake_at(cell: Cell, place: int, at_ms: float) -> None:
     target = cell.targets[at(place)]
     if at_ms < target.wakes_ms:
         target.wakes_ms = at_ms
-        push_last(cell.state, cell.events, at_ms, PASS_START, place)
+        push_turn(cell.state, cell.events, at_ms, PASS_START, place)
 
 
 @part

@@ -79,7 +79,7 @@ REQUEST = _record(
     },
     line=_LINE,
 )
-"""A request, with the last report that its edge has heard; last stands what a round does not ask for.
+"""A request, with the last report that its edge has heard; last stands what a round at the edge does not ask for.
 
 The target agrees with `agreed` of its drafts; `guess_confidence` is that of its next first guess.
 """

@@ -11,7 +11,7 @@ from dsd_gym.vector.way import class_of
 
 @part
 def received(cell: Cell, number: int, place: int, decoded: bool) -> None:
-    """Commit a message's tokens; take in its round trip and its request. `decoded`: by the target on its own."""
+    """Commit a message's tokens; take in its round trip and its report. `decoded`: by the target on its own."""
     request, message = cell.requests[at(number)], cell.messages[at(place)]
     device = cell.devices[at(request.device)]
     request.committed += message.tokens

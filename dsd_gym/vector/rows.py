@@ -88,13 +88,12 @@ class Rows:
         """Put a fresh run of a scenario at `place`, at time 0."""
         run = self._runs[place] = Run(deployment, seed)
         self.reference_ms[place] = deployment.reference_ms
-        names = ("devices", "classes", "regimes", "targets")
-        blanks = (*(getattr(deployment, name) for name in names), deployment.state)
-        for name, rows in zip(names, blanks, strict=False):
+        machines = (deployment.devices, deployment.classes, deployment.regimes, deployment.targets)
+        for name, rows in zip(("devices", "classes", "regimes", "targets"), machines, strict=True):
             self._reserve(name, len(rows))
         self._reserve("queues", QUEUES * len(deployment.targets))
         jitter = np.uint64(luck.trunk(seed, luck.JITTER))
-        write_machines(tuple(self._world), blanks, place, np.uint64(seed), jitter)
+        write_machines(tuple(self._world), machines, deployment.state, place, np.uint64(seed), jitter)
         self._add_requests(place, run)
         self._open_doors(place, run)
         self._standing[place] = OVER if self._world.state[place]["stopped"] else 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from dsd_gym.vector.compiled import at, iteration_ms, part, prefill_attention_ms
-from dsd_gym.vector.events import push_last
+from dsd_gym.vector.events import push_turn
 from dsd_gym.vector.flights import be_idle
 from dsd_gym.vector.layout import (
     DECODING,
@@ -71,7 +71,7 @@ def begin_pass(cell: Cell, place: int) -> None:
     target.idle = 0
     target.start_ms = cell.state.now_ms
     measure_pass(cell, place)
-    push_last(cell.state, cell.events, cell.state.now_ms + target.total_ms, PASS_END, place)
+    push_turn(cell.state, cell.events, cell.state.now_ms + target.total_ms, PASS_END, place)
 
 
 @part
