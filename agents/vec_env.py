@@ -130,7 +130,7 @@ class CompiledVecEnv(StreamVecEnv):
 
 
 class SimulatedVecEnv(DummyVecEnv, StreamVecEnv):
-    """The same over the SimPy simulator: every mechanism, a fiftieth of the speed."""
+    """The same over the SimPy simulator: every mechanism, a seventieth of the speed."""
 
     def __init__(self, env_fns: Sequence[Callable[[], gymnasium.Env[Any, Any]]]) -> None:
         super().__init__(list(env_fns))
