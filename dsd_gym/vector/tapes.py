@@ -66,7 +66,7 @@ def _write_each(
 def _write_constant(
     process: Any, seed: int, first: int, lengths: Lengths, accepted: Flags, confidence: FloatArray
 ) -> None:
-    against = np.exp(np.full(len(accepted), -process.mean_logit))
+    against = np.full(len(accepted), np.exp(np.array([-process.mean_logit])))
     decide(np.uint64(seed), first, lengths, against, against, accepted, confidence)
 
 
