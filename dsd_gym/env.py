@@ -18,6 +18,9 @@ from dsd_gym.records import Decision
 from dsd_gym.scenario import Scenario
 from dsd_gym.simulator import Ask, Simulation
 
+NOBODY = -1
+"""`info["stream"]` where no request asks any more; a number, for Gymnasium's vector environments make arrays of it."""
+
 
 def observation_space() -> spaces.Space[NDArray[np.float32]]:
     """Return the space of scaled observations."""
@@ -70,10 +73,10 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], Any]):
     token of the scenario. A whole episode's rewards add up to minus all requests' ms in the system (to the last
     token, or to a rejection) over the reference.
 
-    For credit along each request's own rounds, `info["begun"]` lists (stream, device, target) of the requests that
-    arrived during the step, `info["rounds"]` lists the rounds that ended during the step
-    (`dsd_gym.records.Round`: stream, committed, elapsed_ms, externality_ms) and `info["ended"]` the
-    requests that did (`RequestRecord`).
+    `info["stream"]` is the request that asks (-1 after the last step). For credit along each request's own rounds,
+    `info["begun"]` lists (stream, device, target) of the requests that arrived during the step, `info["rounds"]` the
+    rounds that ended during it (`dsd_gym.records.Round`: stream, committed, elapsed_ms, externality_ms) and
+    `info["ended"]` the requests that did (`RequestRecord`).
 
     ## Starting State
     An empty system at time 0, in which requests have begun to arrive, at the first question anyone asks.
@@ -152,11 +155,13 @@ class EdgeCloudEnv(gymnasium.Env[NDArray[np.float32], Any]):
         if self.stop_thresholds is None:
             return Decision(int(action))
         window, threshold = (int(number) for number in action)
+        if not 0 <= threshold < len(self.stop_thresholds):
+            raise ValueError(f"threshold {threshold} is outside 0..{len(self.stop_thresholds) - 1}")
         return Decision(window, self.stop_thresholds[threshold] or None)
 
     def _info(self, simulation: Simulation) -> dict[str, Any]:
         return {
-            "stream": self._ask.stream if self._ask else None,
+            "stream": self._ask.stream if self._ask else NOBODY,
             "begun": simulation.take_begun(),
             "rounds": simulation.take_rounds(),
             "ended": simulation.take_ended(),

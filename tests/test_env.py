@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
 
 import dsd_gym  # noqa: F401 (registers the environment)
 from dsd_gym.config import ConfigError
@@ -121,7 +122,26 @@ def test_info_tells_streams_rounds_and_the_reference() -> None:
     requests = env.simulation.records().requests
     assert sorted(ended) == sorted(request.stream for request in requests)
     assert committed == sum(request.output_tokens - 1 for request in requests), "the first token is the prefill's"
-    assert info["stream"] is None
+    assert info["stream"] == -1
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_gymnasiums_own_vector_environments_go_past_the_end_of_a_run(mode: AutoresetMode) -> None:
+    """They serve scenarios that the compiled one refuses; each env ends at a step of its own."""
+    kwargs = {"vector_kwargs": {"autoreset_mode": mode}, "scenario": SMALL}
+    env = gymnasium.make_vec(ENV_ID, 3, vectorization_mode="sync", **kwargs)
+    _, info = env.reset(seed=0)
+    over, ends = np.zeros(3, np.bool_), np.zeros(3, np.int64)
+    while ends.min() < 2:
+        options = {"options": {"reset_mask": over}} if mode is AutoresetMode.DISABLED and over.any() else None
+        if options:
+            env.reset(**options)
+        _, _, terminated, truncated, info = env.step(np.full(3, 4))
+        over = terminated | truncated
+        ends += over
+        if mode is not AutoresetMode.SAME_STEP:
+            np.testing.assert_array_equal(info["stream"] == -1, over)
+    env.close()
 
 
 def test_a_family_draws_another_deployment_for_another_seed() -> None:
@@ -170,6 +190,14 @@ def test_a_second_dimension_chooses_the_stop_threshold() -> None:
             over = terminated or truncated
             drafted[threshold] |= {round.drafted for round in info["rounds"]}
     assert drafted == {0: {6}, 1: {1}}  # no confidence reaches 1
+
+
+@pytest.mark.parametrize("threshold", [-1, 2])
+def test_a_threshold_that_is_not_among_them_is_refused(threshold: int) -> None:
+    env = gymnasium.make(ENV_ID, scenario=SMALL, stop_thresholds=(0.0, 1.0), disable_env_checker=True).unwrapped
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=rf"threshold {threshold} is outside 0\.\.1"):
+        env.step(np.array([6, threshold]))
 
 
 @pytest.mark.parametrize("thresholds", [(), (0.5, 1.5)])
