@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from agents.train_config import TrainConfig
-from dsd_gym import config
+from agents.train_config import TrainConfig, run_hash
 from dsd_gym.config import ConfigError
 from dsd_gym.files import write_atomically
 
@@ -16,17 +15,18 @@ WEIGHTS, STATE = "checkpoint.zip", "checkpoint.json"
 
 def write_state(folder: Path, train_config: TrainConfig, **counters: Any) -> None:
     """Write the counters; call it after the weights are in place."""
-    of_config = {"config_hash": config.config_hash(train_config), "of_decisions": train_config.decisions}
-    write_atomically(folder / STATE, json.dumps({**of_config, **counters}))
+    of_run = {"run_hash": run_hash(train_config), "of_decisions": train_config.decisions}
+    write_atomically(folder / STATE, json.dumps({**of_run, **counters}))
 
 
 def read_state(folder: Path, train_config: TrainConfig) -> dict[str, Any]:
-    """Return the counters of the folder's checkpoint; ConfigError if there is none, or it is of another config."""
+    """Return the counters of the folder's checkpoint; ConfigError if there is none, or it is of another run."""
     state = _state(folder)
     if state is None or not (folder / WEIGHTS).is_file():
         raise ConfigError(f"{folder}: no checkpoint to resume from")
-    if state["config_hash"] != config.config_hash(train_config):
-        raise ConfigError(f"{folder}: its checkpoint is of another config: give the same one, or another name=...")
+    if state.get("run_hash") != run_hash(train_config):
+        told = "its checkpoint is of another config, or the scenario has changed since"
+        raise ConfigError(f"{folder}: {told}: give the same ones, or another name=...")
     return state
 
 

@@ -4,13 +4,15 @@ python -m agents.population configs/populations/ablations.yaml                  
 python -m agents.population configs/populations/ablations.yaml --only base team
 python -m agents.population configs/populations/ablations.yaml --ray auto       over a Ray cluster
 
-A run that has ended is not done again: broken off, the same command goes on.
+A run that has ended is not done again: broken off, the same command goes on. Runs of an earlier version of the code are
+kept, and told of below the table.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import hashlib
 import json
 import math
 import time
@@ -22,11 +24,12 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from agents.train_config import TrainConfig, load_train_config
+from agents.train_config import TrainConfig, load_train_config, run_hash
+from dsd_gym.comparison.cells import agents_hash, simulator_hash
 from dsd_gym.comparison.parallel import cpu_count, run_all
 from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.comparison.statistics import student_t
-from dsd_gym.config import ConfigError, Count, build, config_hash, did_you_mean, read_yaml
+from dsd_gym.config import ConfigError, Count, build, did_you_mean, read_yaml
 from dsd_gym.files import Parser, exits_cleanly, whole_number, write_atomically
 from policies import Policy, save_policy
 
@@ -104,7 +107,7 @@ def train(run: Run) -> Trained:
     from agents.training import learn
     from agents.validation import validate
 
-    chosen, started_s = run.train_config, time.perf_counter()
+    chosen, code, started_s = run.train_config, _code(), time.perf_counter()
     folder = run.path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     model = learn(chosen, folder)
@@ -113,7 +116,13 @@ def train(run: Run) -> Trained:
     decisions = model.num_timesteps
     del model
     gc.collect()  # a learner and its callback hold each other, and the next run is in this process
-    return Trained({"seconds": round(seconds, 1), "decisions": decisions, "log_ratios": validate(policy)}, policy)
+    result = {"seconds": round(seconds, 1), "decisions": decisions, "log_ratios": validate(policy), "code": code}
+    return Trained(result, policy)
+
+
+def _code() -> str:
+    """Return a digest of the code that a result depends on."""
+    return hashlib.sha256(f"{simulator_hash()} {agents_hash()}".encode()).hexdigest()[:12]
 
 
 def _keep(run: Run, trained: Trained) -> None:
@@ -139,6 +148,9 @@ def table(population: Population, results: dict[tuple[str, int], dict[str, Any]]
         against += f" against {other}" if variant.against else ""
         columns = variant.name, variant.about, shown(logs[variant.name].mean(axis=1)), against, f"{speed:,.0f}"
         rows.append(f"| {' | '.join(columns)} |")
+    earlier = [f"{name}-{seed}" for (name, seed), result in results.items() if result.get("code") != _code()]
+    if earlier:
+        rows.append(f"\nTrained or validated by another version of the code: {', '.join(earlier)}.")
     return "\n".join(rows) + "\n"
 
 
@@ -170,7 +182,7 @@ def _run(population: Population, variant: Variant, seed: int, file: Path) -> Run
     chosen = load_train_config(None, {**population.base, **variant.set, **own}, source)
     if not isinstance(chosen, TrainConfig):
         raise ConfigError(f"{source}: a population is trained by PPO (learner: ppo)")
-    return Run(chosen, RUNS / file.stem / variant.name / f"{seed}-{config_hash(chosen)[:8]}.json")
+    return Run(chosen, RUNS / file.stem / variant.name / f"{seed}-{run_hash(chosen)[:8]}.json")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -210,6 +212,12 @@ def scenario_ranges(chosen: Training) -> dict[str, Any]:
     base: Scenario = source.base if isinstance(source, Family) else source
     ranges = source.described() if isinstance(source, Family) else {}
     return {"scenario": chosen.scenario, "base": config.to_dict(base), "ranges": ranges}
+
+
+def run_hash(chosen: Training) -> str:
+    """Return 12 hex digits of what a run is: its config, and the deployments that the scenario it names holds today."""
+    parts = json.dumps([config.config_hash(chosen), scenario_ranges(chosen)], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
 
 def longest_window(chosen: Training) -> int:

@@ -92,7 +92,7 @@ def _learn_on(model: StreamPPO, train_config: TrainConfig, folder: Path, progres
 
 
 class Progress(BaseCallback):
-    """Checkpoints, held-out scores, and whoever watches; all between rollouts."""
+    """Checkpoints and held-out scores once an update is made, and whoever watches."""
 
     def __init__(
         self,
@@ -113,6 +113,16 @@ class Progress(BaseCallback):
     def _on_step(self) -> bool:
         return True
 
+    def _on_rollout_start(self) -> None:
+        assert isinstance(self.model, StreamPPO)
+        if self._score and self.num_timesteps - self._scored >= self._config.comparison.score_every:
+            self._scored = self.num_timesteps
+            for name, value in self._score(self.model).items():
+                self.logger.record(f"held_out/{name}", value)
+        if self.num_timesteps - self._saved >= self._config.checkpoint_every:
+            self._saved = self.num_timesteps
+            save_checkpoint(self.model, self._config, self._folder)
+
     def _on_rollout_end(self) -> None:
         assert isinstance(self.model, StreamPPO)
         now = time.perf_counter()
@@ -121,13 +131,6 @@ class Progress(BaseCallback):
         self.logger.record("time/decisions_per_s", speed)
         done = min(1.0, self.num_timesteps / self._config.decisions)
         self.model.ent_coef = self._config.ppo.entropy * (1.0 - 0.9 * done)
-        if self._score and self.num_timesteps - self._scored >= self._config.comparison.score_every:
-            self._scored = self.num_timesteps
-            for name, value in self._score(self.model).items():
-                self.logger.record(f"held_out/{name}", value)
-        if self.num_timesteps - self._saved >= self._config.checkpoint_every:
-            self._saved = self.num_timesteps
-            save_checkpoint(self.model, self._config, self._folder)
         if self._watch:
             self._watch(self.num_timesteps, dict(self.logger.name_to_value))
 

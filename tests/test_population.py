@@ -9,6 +9,7 @@ import pytest
 from agents import population, validation
 from agents.population import Population, _run, main
 from dsd_gym.config import ConfigError, build, read_yaml
+from dsd_gym.scenario_files import scenario_path
 
 FILES = sorted((Path(__file__).resolve().parents[1] / "configs" / "populations").glob("*.yaml"))
 TWO = validation.deployments(2)
@@ -27,6 +28,15 @@ def test_every_variant_is_a_config(path: Path) -> None:
     configs = [_run(found, variant, 0, Path("runs")).train_config for variant in found.variants]
     assert len({variant.name for variant in found.variants}) == len(configs)
     assert all(one != configs[0] for one in configs[1:])
+
+
+def test_a_run_in_a_scenario_that_has_changed_is_another(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(scenario_path("train/single").read_text())
+    found = build(Population, {"variants": [{"name": "base"}], "base": {"scenario": str(path)}}, source="x.yaml")
+    before, same = (_run(found, found.variants[0], 0, Path("x.yaml")).path for _ in range(2))
+    path.write_text(path.read_text() + "drain_ms: 1234\n")
+    assert _run(found, found.variants[0], 0, Path("x.yaml")).path != before == same
 
 
 def test_a_variant_set_against_nobody_is_refused() -> None:
@@ -65,4 +75,8 @@ def test_ends_in_a_table_and_does_nothing_twice(
     monkeypatch.setattr(population, "train", lambda run: pytest.fail("trained again"))
     main(["tiny.yaml", "--jobs", "1"])
     assert capsys.readouterr().out == first
+    monkeypatch.setattr(population, "_code", lambda: "of today")
+    main(["tiny.yaml", "--jobs", "1"])
+    told = capsys.readouterr().out.removeprefix(first.rstrip())
+    assert told.strip() == "Trained or validated by another version of the code: base-0, base-1, blind-0, blind-1."
     validation.rival_latencies.cache_clear()

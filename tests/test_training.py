@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from agents import training
 from agents.checkpoint import read_state, unfinished
 from agents.export import export_policy
+from agents.network import WindowPolicy
 from agents.ppo import StreamPPO
 from agents.train_config import TrainConfig, load_train_config, scenario_ranges
 from agents.training import Progress, make_learner, save_checkpoint
 from dsd_gym.config import ConfigError
+from dsd_gym.scenario_files import scenario_path
 from policies import PolicyRunner, save_policy
 
 QUICK = {
@@ -102,19 +105,47 @@ def test_a_resumed_run_goes_on_where_it_was_stopped(run: tuple[TrainConfig, Path
 
 
 def test_a_checkpoint_on_the_way_leads_to_the_end(tmp_path: Path) -> None:
-    config = quick(checkpoint_every=256)
+    config = quick(checkpoint_every=256, decisions=768)
     model = make_learner(config, tmp_path, resume=False)
-    model.learn(256, Progress(config, tmp_path, lambda model: {}, lambda decisions, figures: None))
+    model.learn(512, Progress(config, tmp_path, lambda model: {}, lambda decisions, figures: None))
     assert read_state(tmp_path, config)["decisions"] == 256
     assert unfinished(tmp_path)
-    assert trained(config, tmp_path, resume=True).num_timesteps == 512
+    assert trained(config, tmp_path, resume=True).num_timesteps == 768
     assert not unfinished(tmp_path)
+
+
+def test_a_checkpoint_and_a_score_hold_every_update_that_they_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = quick(checkpoint_every=256, decisions=1024, **{"comparison.score_every": 512})
+    found: list[tuple[str, int, int]] = []
+
+    def note(kind: str, model: StreamPPO) -> dict[str, float]:
+        assert isinstance(model.policy, WindowPolicy)
+        found.append((kind, model.num_timesteps, int(model.policy.averaged.n_averaged)))
+        return {}
+
+    monkeypatch.setattr(training, "save_checkpoint", lambda model, config, folder: note("kept", model))
+    model = make_learner(config, tmp_path, resume=False)
+    model.learn(1024, Progress(config, tmp_path, lambda model: note("scored", model)))
+    assert found == [("kept", 256, 1), ("scored", 512, 2), ("kept", 512, 2), ("kept", 768, 3)]
 
 
 def test_another_config_does_not_resume(run: tuple[TrainConfig, Path, StreamPPO]) -> None:
     _, folder, _ = run
     with pytest.raises(ConfigError, match="another config"):
         make_learner(quick(seed=1), folder, resume=True)
+
+
+def test_a_scenario_file_that_has_changed_does_not_resume(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(scenario_path("train/single").read_text())
+    config = quick(scenario=str(path))
+    trained(config, tmp_path)
+    assert read_state(tmp_path, config)["decisions"] == 512
+    path.write_text(path.read_text() + "drain_ms: 1234\n")
+    with pytest.raises(ConfigError, match="the scenario has changed since"):
+        make_learner(config, tmp_path, resume=True)
 
 
 def test_nothing_to_resume_is_one_line(tmp_path: Path) -> None:

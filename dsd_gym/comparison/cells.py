@@ -143,6 +143,17 @@ def simulator_hash() -> str:
 
 
 @cache
+def agents_hash() -> str:
+    """Return a digest of the controllers' and the learner's source, and of the files that they go by."""
+    root = Path(dsd_gym.__file__).parents[1]
+    digest = hashlib.sha256()
+    kinds = ("agents/*.py", "policies/*.py", "policies/awc_mlp.safetensors", "configs/tables/*.yaml")
+    for file in sorted(file for kind in kinds for file in root.glob(kind)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
 def _file_hash(path: str) -> str:
     try:
         return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()

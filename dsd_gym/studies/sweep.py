@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
-from dsd_gym.comparison.cells import Cell, MakeController, scenario_digest
+from dsd_gym.comparison.cells import Cell, MakeController, agents_hash, scenario_digest
 from dsd_gym.comparison.compare import Progress
 from dsd_gym.comparison.evaluation import Row
 from dsd_gym.comparison.groups import grouped, run_group
@@ -62,19 +61,8 @@ def _key(cell: Cell) -> str:
     spec = cell.controller
     file = Path(spec)
     content = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
-    agents = _sources(Path(__file__).resolve().parents[2])
-    parts = (scenario_digest(cell.scenario), spec, content, cell.seed, agents)
+    parts = (scenario_digest(cell.scenario), spec, content, cell.seed, agents_hash())
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
-
-
-@cache
-def _sources(root: Path) -> str:
-    """Return a digest of the controllers' source and of the files that they go by."""
-    digest = hashlib.sha256()
-    kinds = ("agents/*.py", "policies/*.py", "policies/awc_mlp.safetensors", "configs/tables/*.yaml")
-    for file in sorted(file for kind in kinds for file in root.glob(kind)):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
 
 
 def _read(kept: Path) -> dict[str, dict[str, float]]:
