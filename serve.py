@@ -16,8 +16,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dsd_gym.files import Parser, exits_cleanly, whole_number
+from dsd_gym.files import Parser, exits_cleanly, number_above_0, number_from_0, whole_number
 from dsd_gym.observation import MAX_WINDOW
+from runtime.address import address
 
 ROOT = Path(__file__).resolve().parent
 TINY_PAIR = ROOT / "runtime" / "pairs" / "tiny"
@@ -45,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_target_model(target, "--model")
     _add_server(target)
     edge = commands.add_parser("edge", help="the edge's end: the draft model and the controller")
-    edge.add_argument("--target", required=True, metavar="HOST:PORT", help="where the target listens")
+    edge.add_argument("--target", type=address, required=True, metavar="HOST:PORT", help="where the target listens")
     _add_connection(edge)
     _add_edge(edge)
     local = commands.add_parser("local", help="both ends in one process")
@@ -61,7 +62,7 @@ def _add_target_model(parser: argparse.ArgumentParser, name: str) -> None:
     add("--max-window", type=_window, default=MAX_WINDOW, help="longest window that is verified (default: 16)")
     add("--max-batch-tokens", type=whole_number, default=512, help="tokens of one pass, with prefill (default: 512)")
     add("--max-queue", type=whole_number, default=64, help="requests that may wait for memory (default: 64)")
-    add("--target-pass-ms", type=float, default=0.0, metavar="MS", help="stretch passes to what a larger model takes")
+    add("--target-pass-ms", type=number_from_0, default=0.0, metavar="MS", help="stretch passes to a larger model's")
     add("--cloud-chunk", type=whole_number, default=8, help="tokens of one message in cloud decoding (default: 8)")
     _add_machine(parser)
 
@@ -74,16 +75,16 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 def _add_server(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--listen", default="127.0.0.1:50051", metavar="HOST:PORT", help="default: 127.0.0.1:50051")
+    add("--listen", type=address, default="127.0.0.1:50051", metavar="HOST:PORT", help="default: 127.0.0.1:50051")
     add("--tls-cert", type=Path, metavar="PEM", help="server certificate")
     add("--tls-key", type=Path, metavar="PEM", help="its key")
     add("--client-ca", type=Path, metavar="PEM", help="require client certificates that this authority has signed")
     add("--tokens", type=Path, metavar="FILE", help="bearer tokens, one a line, `name:token` or `token`")
     add("--insecure", action="store_true", help="listen beyond loopback without TLS and tokens")
     add("--metrics-port", type=whole_number, metavar="PORT", help="serve Prometheus metrics on this port of 127.0.0.1")
-    add("--idle-timeout-s", type=float, default=120.0, help="a session that is silent for so long ends (default: 120)")
+    add("--idle-timeout-s", type=number_above_0, default=120.0, help="silence that ends a session (default: 120)")
     add("--sessions-per-client", type=whole_number, default=64, help="default: 64")
-    add("--grace-s", type=float, default=30.0, help="time that sessions get to finish after SIGTERM (default: 30)")
+    add("--grace-s", type=number_from_0, default=30.0, help="time for sessions to finish after SIGTERM (default: 30)")
 
 
 def _add_connection(parser: argparse.ArgumentParser) -> None:
@@ -92,19 +93,19 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
     add("--tls-cert", type=Path, metavar="PEM", help="client certificate")
     add("--tls-key", type=Path, metavar="PEM", help="its key")
     add("--token-file", type=Path, metavar="FILE", help="file that holds the bearer token")
-    add("--retry-for-s", type=float, default=60.0, help="how long a lost target is looked for (default: 60)")
+    add("--retry-for-s", type=number_from_0, default=60.0, help="how long a lost target is looked for (default: 60)")
 
 
 def _add_edge(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--draft", default=str(TINY_PAIR / "draft"), help="draft model (default: the tiny pair's)")
     add("--controller", default=str(POLICY), help="static:K, heuristic, leviathan, awc or a policy (default: ours)")
-    add("--draft-pass-ms", type=float, default=0.0, metavar="MS", help="stretch passes to what a slower device takes")
+    add("--draft-pass-ms", type=number_from_0, default=0.0, metavar="MS", help="stretch passes to a slower device's")
     add("--fallback-window", type=whole_number, default=4, help="serves where the controller fails (default: 4)")
     add("--log", type=Path, metavar="FILE", help="append every round as a JSON line")
     face = parser.add_mutually_exclusive_group(required=True)
-    face.add_argument("--prompt", help="complete this text, and say how it went")
-    face.add_argument("--http", metavar="HOST:PORT", help="serve the OpenAI API: /v1/completions, /v1/chat/completions")
+    face.add_argument("--prompt", type=_text, help="complete this text, and say how it went")
+    face.add_argument("--http", type=address, metavar="HOST:PORT", help="serve the OpenAI API, completions and chat")
     add("--chat", action="store_true", help="put the prompt into the model's chat template")
     add("--api-key-file", type=Path, metavar="FILE", help="key that HTTP clients must send")
     add("--insecure", action="store_true", help="beyond loopback: send the token without TLS, serve HTTP without a key")
@@ -115,6 +116,14 @@ def _add_edge(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0)
     if not any(action.dest == "threads" for action in parser._actions):
         _add_machine(parser)
+
+
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("expected text in UTF-8") from None
+    return text
 
 
 def _window(text: str) -> int:

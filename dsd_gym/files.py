@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 import os
 import secrets
 import sys
@@ -58,9 +59,32 @@ class Parser(argparse.ArgumentParser):
 
 def whole_number(text: str) -> int:
     """Return a whole number from 1 on, as the `type` of an option."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    if not text.isdecimal() or not 1 <= int(text) < 2**31:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, below 2^31, got {text!r}")
     return int(text)
+
+
+def number_from_0(text: str) -> float:
+    """Return a finite number from 0 on, as the `type` of an option."""
+    number = _number(text)
+    if not 0.0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 on, got {text!r}")
+    return number
+
+
+def number_above_0(text: str) -> float:
+    """Return a finite number above 0, as the `type` of an option."""
+    number = _number(text)
+    if not 0.0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:

@@ -19,6 +19,7 @@ import torch
 from agents import make_controller
 from dsd_gym.config import ConfigError
 from dsd_gym.observation import MAX_WINDOW
+from runtime.address import host_and_port, is_loopback
 from runtime.edge.client import RemoteTarget
 from runtime.edge.console import answer
 from runtime.edge.draft import Draft
@@ -32,11 +33,12 @@ from runtime.edge.retry import Backoff
 from runtime.messages import Busy, Description, Disconnected, Refused, Sampling, Target
 from runtime.model import LanguageModel
 from runtime.pair import check_pair, fingerprint, load_tokenizer
+from runtime.sampling import check, settled
 from runtime.target.access import credentials
 from runtime.target.engine import Engine
 from runtime.target.limits import Limits
 from runtime.target.server import ServerOptions, serve_target
-from runtime.tls import is_loopback, read_text
+from runtime.tls import read_text
 
 CONTEXTS, KV_SHARE = 16, 0.8
 """Memory for KV caches: so many contexts, at most this share of what a GPU has left beside the weights."""
@@ -122,12 +124,13 @@ def _kv_budget(model: LanguageModel) -> int:
 
 async def _face(options: argparse.Namespace, target: Target) -> None:
     """Pair the draft with the target and show the face that was asked for."""
-    address = _address(options.http) if options.http else None
+    address = host_and_port(options.http) if options.http else None
     if options.http and not (options.api_key_file or options.insecure or is_loopback(options.http)):
         raise ConfigError(f"--http {options.http}: whoever reaches it may use it; give --api-key-file, or --insecure")
     if options.controller == "oracle":
         raise ConfigError("oracle: reads the simulator; it cannot decide for real models")
-    make_controller(options.controller, MAX_WINDOW)  # a wrong one is told before anything is loaded
+    make_controller(options.controller, MAX_WINDOW)  # what is wrong is told before anything is loaded
+    sampling = _sampling(options)
     torch.set_num_threads(options.threads)
     tokenizer = load_tokenizer(options.draft)
     draft = LanguageModel.load(options.draft, options.dtype, options.device)
@@ -137,7 +140,6 @@ async def _face(options: argparse.Namespace, target: Target) -> None:
     edge = _edge(options, draft, target, description)
     try:
         if address is None:
-            sampling = Sampling(options.temperature, options.top_p, options.top_k, options.seed)
             await answer(edge, tokenizer, options.prompt, sampling, options.max_tokens, options.chat)
             return
         context = min(draft.max_context_tokens, description.max_context_tokens)
@@ -168,6 +170,16 @@ async def _described(target: Target, options: argparse.Namespace) -> Description
                 print(f"{options.target}: not there; looking for it (--retry-for-s)", file=sys.stderr, flush=True)
             await asyncio.sleep(pause_ms / 1000.0)
     raise AssertionError("counting has no end")
+
+
+def _sampling(options: argparse.Namespace) -> Sampling:
+    """Return how a prompt's tokens are chosen; ConfigError where none could be."""
+    sampling = Sampling(settled(options.temperature), options.top_p, options.top_k, options.seed)
+    try:
+        check(sampling)
+    except Refused as error:
+        raise ConfigError(str(error)) from None
+    return sampling
 
 
 def _edge(options: argparse.Namespace, draft: LanguageModel, target: Target, description: Description) -> Edge:
@@ -206,10 +218,3 @@ def _secret(path: Path | None) -> str | None:
 
 def _announce(model: str, host: str, port: int) -> None:
     print(f"serving {model} on http://{host}:{port}/v1", file=sys.stderr, flush=True)
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"{text}: expected HOST:PORT")
-    return host.strip("[]"), int(port)

@@ -26,6 +26,7 @@ from threading import Thread
 from dsd_gym.config import ConfigError
 from dsd_gym.files import Parser, exits_cleanly
 from dsd_gym.scenario import LinkSpec
+from runtime.address import address, host_and_port
 from runtime.link_conditions import CHUNK_BYTES, Conditions, Direction, Pipe, make_loop
 
 Address = tuple[str, int]
@@ -213,10 +214,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _address(text: str) -> Address:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"expected HOST:PORT, got {text!r}")
-    return host.strip("[]"), int(port)
+    return host_and_port(address(text))
 
 
 def _whole(text: str) -> int:

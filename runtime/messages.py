@@ -98,6 +98,8 @@ class Stream(Protocol):
     uplink_bytes: int
     """Bytes of all messages sent so far, and below of those received."""
     downlink_bytes: int
+    max_window: int
+    """Tokens of the longest window that the target takes."""
 
     async def verify(self, position: int, tokens: Sequence[int], draft_probs: bytes) -> None:
         """Send a window; `draft_probs` is empty where tokens are chosen greedily."""

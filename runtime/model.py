@@ -57,7 +57,7 @@ class LanguageModel:
             disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(str(source), dtype=dtype, output_loading_info=True)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             raise ConfigError(f"{source}: cannot be loaded as a causal language model: {_first_line(error)}") from None
         model, info = loaded
         if info["missing_keys"]:
@@ -65,7 +65,7 @@ class LanguageModel:
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             return cls(model.to(chosen), str(source))
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:  # the second where torch is built without the device's kind
             raise ConfigError(f"{source}: device {chosen}: {_first_line(error)}") from None
 
     def free_bytes(self) -> int | None:

@@ -78,14 +78,19 @@ class SparseProbs(NamedTuple):
         return int(self.tokens[np.searchsorted(ends, number * int(ends[-1]), side="right")])
 
 
+def settled(temperature: float) -> float:
+    """Return 0 in the place of a temperature so low that draws would be greedy anyway; any other as it is."""
+    return 0.0 if 0.0 < temperature < MIN_TEMPERATURE else temperature
+
+
 def check(sampling: Sampling) -> None:
     """Raise Refused unless tokens can be drawn as `sampling` says."""
     if sampling.temperature != 0.0 and not MIN_TEMPERATURE <= sampling.temperature < math.inf:
         raise Refused(f"temperature {sampling.temperature}: must be 0 (greedy) or at least {MIN_TEMPERATURE}")
     if not 0.0 < sampling.top_p <= 1.0:
         raise Refused(f"top_p {sampling.top_p}: must be above 0 and at most 1 (1: off)")
-    if sampling.top_k < 0:
-        raise Refused(f"top_k {sampling.top_k}: must not be negative (0: off)")
+    if not 0 <= sampling.top_k < 2**31:
+        raise Refused(f"top_k {sampling.top_k}: must be at least 0 (off) and below 2^31")
     if not 0 <= sampling.seed < 2**63:
         raise Refused(f"seed {sampling.seed}: must be at least 0 and below 2^63")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from pathlib import Path
 
@@ -28,19 +27,6 @@ def channel_credentials(ca: Path, certificate: Path | None, key: Path | None) ->
         return grpc.ssl_channel_credentials(_read_roots(ca))
     _check_chain(certificate, key)
     return grpc.ssl_channel_credentials(_read_roots(ca), key.read_bytes(), certificate.read_bytes())
-
-
-def is_loopback(listen: str) -> bool:
-    """Return whether HOST:PORT is of this machine alone; ConfigError where it is no such thing."""
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"{listen}: expected HOST:PORT, such as 127.0.0.1:8500")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def read_text(path: Path, what: str) -> str:

@@ -12,11 +12,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dsd_gym.config import ConfigError
+from runtime.address import is_loopback
 from runtime.edge.channel import Identity
 from runtime.messages import Busy, Disconnected, Refused
 from runtime.target.access import Tokens, credentials, host_of
 from runtime.target.options import ServerOptions
-from runtime.tls import is_loopback
 from tests.target_serving import PROMPT, greedy, remote, request, serving, speculate
 
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")

@@ -40,6 +40,8 @@ UNSERVED: list[tuple[dict[str, Any], str]] = [
     ({"suffix": "end"}, "suffix"),
     ({"logit_bias": {"5": 10}}, "logit_bias"),
     ({"presence_penalty": 0.5}, "presence_penalty"),
+    ({"repetition_penalty": 1.2}, "repetition_penalty"),
+    ({"skip_special_tokens": False}, "skip_special_tokens"),
     ({"temprature": 0}, "temprature"),
     ({"temperature": 2.5}, "temperature"),
     ({"temperature": "hot"}, "temperature"),
@@ -97,8 +99,16 @@ def test_takes_what_asks_for_nothing_more(client: openai.OpenAI) -> None:
     neutral: dict[str, Any] = {"n": 1, "logit_bias": {}, "presence_penalty": 0, "best_of": None, "stop": None}
     answer = complete(client, **neutral, user="me", extra_body={"metadata": {"a": "b"}})
     assert answer.choices[0].text == "catcat" and answer.usage.completion_tokens > 1
+    of_vllm = {"repetition_penalty": 1.0, "skip_special_tokens": True, "min_p": 0, "stop_token_ids": []}
+    assert complete(client, extra_body=of_vllm).choices[0].text == "catcat"
     chat: Any = {"model": "m", "messages": [{"role": "user", "content": "x", "name": "me"}], "tools": []}
     assert client.chat.completions.create(**chat, logprobs=False).choices[0].message.content == "catcat"
+
+
+@pytest.mark.parametrize(("asked", "served"), [(0, 0.0), (1e-8, 0.0), (9e-4, 0.0), (1e-3, 1e-3), (0.7, 0.7)])
+def test_a_temperature_too_low_to_draw_at_is_greedy(asked: float, served: float) -> None:
+    body = json.dumps({"prompt": "the", "temperature": asked}).encode()
+    assert parse(body, CompletionRequest).sampling().temperature == served
 
 
 def test_says_when_the_context_is_too_short(client: openai.OpenAI) -> None:

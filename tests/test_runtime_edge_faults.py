@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -87,6 +88,64 @@ def test_waits_for_a_full_target_and_not_for_ever() -> None:
     assert asyncio.run(run(3)) == expected(PROMPTS[0])
     with pytest.raises(Busy, match=r"full \(tried for 0\.3 s\)"):
         asyncio.run(run(math.inf))
+
+
+class SlowTarget:
+    """A target that accepts, and is lost `after_s` later with no token sent, for the first `times` streams."""
+
+    def __init__(self, target: Any, after_s: float, times: float) -> None:
+        self._target, self._after_s, self._times = target, after_s, times
+
+    async def open(self, opening: Opening) -> Any:
+        stream = await self._target.open(opening)
+        self._times -= 1
+        if self._times >= 0:
+            stream.receive = self._lose
+        return stream
+
+    async def _lose(self) -> None:
+        await asyncio.sleep(self._after_s)
+        raise Disconnected("the link was cut")
+
+
+def test_a_wait_at_the_target_does_not_count_as_looking_for_it() -> None:
+    async def run(after_s: float, times: float) -> list[int]:
+        async with edge_with("static:4", lambda local: SlowTarget(local, after_s, times), retry_for_s=0.3) as edge:
+            return text(await collect(edge, PROMPTS[0]))
+
+    assert asyncio.run(run(0.5, 2)) == expected(PROMPTS[0])
+    with pytest.raises(Disconnected, match=r"the link was cut \(tried for 0\.3 s\)"):
+        asyncio.run(run(0.0, math.inf))
+
+
+def test_a_target_that_comes_back_with_shorter_windows_gets_no_longer_ones() -> None:
+    async def run() -> None:
+        def wrap(local: Any) -> FaultyTarget:
+            return FaultyTarget(Shrinking(local), [9])
+
+        async with edge_with("static:8", wrap) as edge:
+            for _ in range(2):
+                progress = await collect(edge, PROMPTS[2])
+                assert text(progress) == expected(PROMPTS[2])
+                drafted = [round.drafted for round in rounds_of(progress)]
+                assert max(drafted[-3:]) == 2
+            assert edge.reconnects == 1 and edge.fallbacks == 0
+
+    asyncio.run(run())
+
+
+class Shrinking:
+    """A target that takes windows of two at most from its second stream on."""
+
+    def __init__(self, target: Any) -> None:
+        self._target, self._opened = target, 0
+
+    async def open(self, opening: Opening) -> Any:
+        self._opened += 1
+        if self._opened == 2:
+            engine = self._target._engine
+            engine.limits = replace(engine.limits, max_window=2)
+        return await self._target.open(opening)
 
 
 def test_what_can_never_be_served_is_refused_at_once() -> None:

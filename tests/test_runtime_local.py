@@ -93,6 +93,9 @@ def test_errors_come_out_where_they_belong() -> None:
         for _ in range(2):
             with pytest.raises(Disconnected, match="stopped"):
                 await streams[1].receive()
+        for late in (streams[1].verify(1, [1], b""), streams[1].decode(1)):  # no fault of the edge's
+            with pytest.raises(Disconnected, match="not serving"):
+                await late
         await streams[1].close()
 
     with serving(kv_budget_tokens=40, max_queue=1) as engine:

@@ -1,6 +1,7 @@
 """The model with its caches: packed passes equal plain ones, and a rollback leaves no trace."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,27 @@ def test_what_cannot_be_loaded_is_one_line_that_names_it(tmp_path: Path) -> None
     (tmp_path / "broken" / "model.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"^\S+broken: cannot be loaded"):
         LanguageModel.load(tmp_path / "broken")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"hidden_size": 64}, {"quantization_config": {"quant_method": "gptq", "bits": 4}}],
+    ids=["another shape", "a package that is not there"],
+)
+def test_a_checkpoint_that_does_not_fit_is_one_line_that_names_it(tmp_path: Path, changed: dict[str, Any]) -> None:
+    random_model().save_pretrained(tmp_path / "odd")
+    path = tmp_path / "odd" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(ConfigError, match=r"^\S+odd: cannot be loaded as a causal language model: [^\n]+$"):
+        LanguageModel.load(tmp_path / "odd")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a torch without a GPU")
+@pytest.mark.parametrize("device", ["cuda", "no such thing"])
+def test_a_device_that_is_not_there_is_one_line_that_names_it(tmp_path: Path, device: str) -> None:
+    random_model().save_pretrained(tmp_path / "fine")
+    with pytest.raises(ConfigError, match=rf"^\S+fine: device {device}: [^\n]+$"):
+        LanguageModel.load(tmp_path / "fine", device=device)
 
 
 def test_a_context_ends_where_frequencies_would_change() -> None:

@@ -104,6 +104,7 @@ class Replay:
         self._messages, self._scenario, self._left = iter(simulation.messages), simulation.scenario, tokens
         self.committed = 0
         self.uplink_bytes: Any = 0
+        self.max_window = simulation.scenario.max_window
         self.downlink_bytes: Any = 0
 
     async def open(self, opening: Opening) -> Stream:

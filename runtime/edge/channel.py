@@ -9,8 +9,9 @@ from typing import Any
 import grpc
 
 from dsd_gym.config import ConfigError
+from runtime.address import is_loopback
 from runtime.messages import Busy, Disconnected, Failed, Misfit, Refused
-from runtime.tls import channel_credentials, is_loopback
+from runtime.tls import channel_credentials
 from runtime.wire.metadata import RETRY_KEY, TOKEN_KEY, TOKEN_SCHEME
 
 KEEPALIVE_MS = 10_000

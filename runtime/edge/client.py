@@ -15,6 +15,7 @@ from pathlib import Path
 
 import grpc
 
+from runtime.address import host_and_port
 from runtime.edge.channel import Identity, failure_of
 from runtime.edge.stream import RemoteStream
 from runtime.messages import Description, Disconnected, Opening
@@ -39,6 +40,7 @@ class RemoteTarget:
         connect_timeout_s: float = 5.0,
         silence_timeout_s: float = 10.0,
     ) -> None:
+        host_and_port(address)  # gRPC would take half of anything for an address, and look for it in vain
         self._address, self._tokenizer = address, tokenizer
         self._identity = Identity(tls_ca, tls_certificate, tls_key, token, insecure)
         self._connect_timeout_s, self._silence_timeout_s = connect_timeout_s, silence_timeout_s

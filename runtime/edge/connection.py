@@ -24,6 +24,7 @@ class Connection:
         self._target, self._opening, self._device = target, opening, device
         self._clock, self._retry_for_s = clock, retry_for_s
         self._stream: Stream | None = None
+        self._accepted_ms = 0.0
         self._pinging: asyncio.Task[None] | None = None
         self._past_bytes = (0, 0)
         self._taken_bytes = (0, 0)
@@ -36,12 +37,15 @@ class Connection:
             try:
                 return await self._open(committed)
             except (Disconnected, Busy) as error:
+                if self._stream is not None:
+                    backoff.spare(self._clock() - self._accepted_ms)
                 pause_ms = backoff.pause_ms(error)
             await asyncio.sleep(pause_ms / 1000.0)
 
     async def _open(self, committed: Sequence[int]) -> Verdict:
         sent_ms = self._clock()
         self._stream = await self._target.open(self._opening._replace(committed=tuple(committed)))
+        self._accepted_ms = self._clock()
         pinging = self._pinging = asyncio.create_task(self._first_ping(self._stream))
         verdict = await self._stream.receive()
         transfer_ms = self._clock() - sent_ms - verdict.target_ms
@@ -92,6 +96,11 @@ class Connection:
             self._pinging.cancel()
         if stream:
             await stream.close()
+
+    @property
+    def max_window(self) -> int:
+        """Return the longest window that the target takes: it may be another one since the last stream."""
+        return self._connected.max_window
 
     @property
     def _connected(self) -> Stream:

@@ -34,9 +34,10 @@ class LocalStream:
         self._engine = engine
         self._loop = asyncio.get_running_loop()
         self._inbox: asyncio.Queue[Verdict | Exception] = asyncio.Queue()
-        self._session: Session = engine.open(opening, self._deliver)
         self.uplink_bytes = opening_to_wire(opening, engine.describe().tokenizer).ByteSize()
         self.downlink_bytes = 0
+        self.max_window = engine.limits.max_window
+        self._session: Session = engine.open(opening, self._deliver)
 
     async def verify(self, position: int, tokens: Sequence[int], draft_probs: bytes) -> None:
         """Send a window."""

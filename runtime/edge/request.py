@@ -3,8 +3,8 @@
 The steps have the simulator's names and order, observations are made by its code (`dsd_gym.observation`), and rounds
 mean what they mean there. What a simulation cannot meet is told here too:
 
-* `drafted` may be less than the decision `window`: nothing is drafted beyond `max_new_tokens`, a guessed end token,
-  or the token at which confidence falls under the decision's `stop_threshold`.
+* `drafted` may be less than the decision `window`: nothing is drafted beyond `max_new_tokens`, the longest window that
+  the target takes, a guessed end token, or the token at which confidence falls under the decision's `stop_threshold`.
 * A lost connection interrupts a round. Its time, its bytes and what it had committed belong to the next one, where the
   token that a new stream begins with counts as decoded in the cloud.
 """
@@ -142,7 +142,7 @@ class Request:
         left = self.opening.max_new_tokens - self.draft.committed
         first, self._guess = self._guess, None
         missed, self._unread_tokens = self._unread_tokens, 0
-        length = min(window, max(1, left - 1))
+        length = min(window, max(1, left - 1), self.connection.max_window)
         guesses = await self.device.window(self.draft, first, length, missed, stop_threshold)
         verdict = await self.connection.verify(self.draft.committed, guesses)
         confidences = [guess.confidence for guess in guesses]

@@ -19,6 +19,10 @@ class Backoff:
         self._since_ms = clock()
         self._next_ms = FIRST_MS
 
+    def spare(self, ms: float) -> None:
+        """Leave out a time in which a target was found: it does not count as looking for one."""
+        self._since_ms += ms
+
     def pause_ms(self, error: Disconnected | Busy) -> float:
         """Return the ms to wait after `error`; raise one that says so once the time is up."""
         left_ms = self._since_ms + 1000.0 * self._retry_for_s - self._clock()

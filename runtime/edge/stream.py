@@ -25,7 +25,7 @@ class RemoteStream:
     """`messages.Stream` over a call. A task of its own reads, so that pings are timed whoever waits for what."""
 
     def __init__(self, call: Any, silence_timeout_s: float, lost: Callable[[], None]) -> None:
-        self.uplink_bytes, self.downlink_bytes = 0, 0
+        self.uplink_bytes = self.downlink_bytes = self.max_window = 0
         self._call, self._silence_s, self._lost = call, silence_timeout_s, lost
         self._inbox: asyncio.Queue[Verdict | None] = asyncio.Queue()
         """None when nothing more will come."""
@@ -39,8 +39,10 @@ class RemoteStream:
     async def begin(self, opening: wire.EdgeMessage) -> None:
         """Send the first message, and return when the target has accepted it."""
         await self._send(opening)
-        if ACCEPTED_KEY not in (await self._call.initial_metadata() or ()):
+        accepted = dict(await self._call.initial_metadata() or ()).get(ACCEPTED_KEY)
+        if accepted is None:
             raise await self._failed()
+        self.max_window = int(accepted)
         self._reader = asyncio.create_task(self._read())
 
     async def verify(self, position: int, tokens: Sequence[int], draft_probs: bytes) -> None:

@@ -10,8 +10,9 @@ from urllib.parse import unquote
 import grpc
 
 from dsd_gym.config import ConfigError
+from runtime.address import is_loopback
 from runtime.target.options import ServerOptions
-from runtime.tls import is_loopback, read_text, server_credentials
+from runtime.tls import read_text, server_credentials
 from runtime.wire.metadata import TOKEN_KEY, TOKEN_SCHEME
 
 

@@ -70,11 +70,13 @@ class Conversation:
             for part in parts:
                 part.add_done_callback(_forget)
                 part.cancel()
+            await asyncio.wait(parts)  # none of them goes on behind the stream's end
 
     async def _open(self) -> None:
         """Take the first message; that the request is accepted goes back at once, before there is a token."""
         try:
-            message = await asyncio.wait_for(self._context.read(), self._options.idle_timeout_s)
+            async with asyncio.timeout(self._options.idle_timeout_s):  # wait_for of 3.11 may overhear a cancellation
+                message = await self._context.read()
         except TimeoutError:
             raise self._expired() from None
         self._asked_s = time.monotonic()
@@ -85,7 +87,7 @@ class Conversation:
         self._check_pair(message.open)
         opening = opening_from_wire(message.open)
         self._session = self._engine.open(opening, self._deliver)
-        await self._context.send_initial_metadata(((ACCEPTED_KEY, "1"),))
+        await self._context.send_initial_metadata(((ACCEPTED_KEY, str(self._engine.limits.max_window)),))
 
     def _check_pair(self, message: wire.Open) -> None:
         ours = self._engine.describe()

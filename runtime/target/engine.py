@@ -108,14 +108,16 @@ class Engine:
         check_opening(opening, self.limits, self._model.vocab_size)
         session = Session(opening, deliver, _now_ms())
         with self._wake:
-            if not self.running:
-                raise Disconnected("the target is not serving")
+            self._check_running()
             self._sessions.enter(session, session.arrived_ms)
             self._wake.notify()
         return session
 
     def verify(self, session: Session, position: int, tokens: Items[int], draft_probs: bytes) -> None:
-        """Queue a window for the next pass; Refused where the session does not wait for this one."""
+        """Queue a window for the next pass; Refused where the session does not wait for this one.
+
+        Like `decode`, `Disconnected` where the engine does not run.
+        """
         if len(tokens) > self.limits.max_window:
             raise Refused(f"a window of {len(tokens)} tokens; the target takes up to {self.limits.max_window}")
         check_tokens(tokens, self._model.vocab_size)
@@ -123,7 +125,7 @@ class Engine:
         if not session.opening.sampling.greedy:
             probs = decode_probs(draft_probs, len(tokens), self._model.vocab_size)
         with self._wake:
-            session.check_turn(position)
+            self._check_turn(session, position)
             session.take_window(tokens, probs, _now_ms())
             self._sessions.queue(session)
             self._wake.notify()
@@ -131,7 +133,7 @@ class Engine:
     def decode(self, session: Session, position: int) -> None:
         """Let the target decode this stream on its own, until `stop_decoding` or its last token."""
         with self._wake:
-            session.check_turn(position)
+            self._check_turn(session, position)
             session.start_decoding()
             self._sessions.queue(session)
             self._wake.notify()
@@ -146,6 +148,14 @@ class Engine:
         with self._wake:
             self._sessions.end(session, _now_ms())
             self._wake.notify()
+
+    def _check_turn(self, session: Session, position: int) -> None:
+        self._check_running()  # sessions that a stop has ended are out of turn through no fault of the edge's
+        session.check_turn(position)
+
+    def _check_running(self) -> None:
+        if not self.running:
+            raise Disconnected("the target is not serving")
 
     # --- one pass after another -----------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError, from_json
 
 from runtime.edge.http.errors import ApiError
 from runtime.messages import Sampling
+from runtime.sampling import settled
 
 SEEDS = 1 << 63
 """Seeds are in [0, SEEDS); a negative one wraps."""
@@ -38,6 +39,15 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
     "presence_penalty": (0, 0.0),
     "frequency_penalty": (0, 0.0),
+    "repetition_penalty": (1, 1.0),  # from here to use_beam_search vLLM's, whose benchmark sends the first
+    "length_penalty": (1, 1.0),
+    "min_p": (0, 0.0),
+    "min_tokens": (0,),
+    "stop_token_ids": ([],),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "include_stop_str_in_output": (False,),
+    "use_beam_search": (False,),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "functions": ([],),
@@ -114,7 +124,7 @@ class GenerationRequest(_Body):
     def sampling(self) -> Sampling:
         """Return how tokens are chosen; without a seed, another one each time."""
         seed = secrets.randbelow(SEEDS) if self.seed is None else self.seed % SEEDS
-        return Sampling(self.temperature, self.top_p, max(self.top_k, 0), seed)
+        return Sampling(settled(self.temperature), self.top_p, max(self.top_k, 0), seed)
 
 
 class CompletionRequest(GenerationRequest):
