@@ -20,7 +20,8 @@ from policies.past_rounds import NO_ROUNDS, after
 class OfPolicy(Controller):
     """Answers with a policy's windows.
 
-    What lies far from all that training has seen is left to a rule that needs no training: `awc`'s predictor.
+    Where an input was rare in training, or is far from all that it has seen, a rule answers that needs none: `awc`'s
+    predictor.
     `runner.seen` counts what lies outside at all.
     """
 

@@ -42,7 +42,9 @@ class RolloutWorker:
     """
 
     def __init__(self, train_config: TrainConfig, count: int, seed: int) -> None:
-        self._model = build(StreamPPO, train_config, make_env(train_config, count), seed)
+        env = make_env(train_config, count)
+        self._model = build(StreamPPO, train_config, env, seed % 2**32)  # more than which numpy and torch do not take
+        env.seed(seed)
         self._model.set_logger(Logger(None, []))
         _, self._callback = self._model._setup_learn(sys.maxsize)
 

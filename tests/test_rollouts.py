@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.checkpoint import decisions_done, unfinished
 from agents.gathered import GatheringPPO
 from agents.ppo import TAIL
-from agents.rollouts import Rollout, Weights
+from agents.rollouts import Rollout, RolloutWorker, Weights
 from agents.shares import Share, shares
 from agents.training import learn, make_learner
 from agents.workers import ProcessWorkers, Worker, WorkersLost
@@ -65,6 +65,13 @@ def test_one_worker_collects_what_the_learner_itself_would(tmp_path: Path) -> No
     (rollout,) = collected_here(small(), 1, fresh_weights(small(), tmp_path / "fresh"), times=1)[0]
     np.testing.assert_array_equal(alone.rollout_buffer.learned().observation, rollout.slots.observation)
     np.testing.assert_array_equal(alone.rollout_buffer.advantages, rollout.advantages)
+
+
+def test_seeds_of_deployments_may_be_larger_than_torch_and_numpy_take(tmp_path: Path) -> None:
+    """As those of large seeds of a config are, and of runs that were resumed."""
+    weights = fresh_weights(small(), tmp_path)
+    first, other = (RolloutWorker(small(), 2, seed).collect(weights) for seed in (5, 2**32 + 5))
+    assert not np.array_equal(first.slots.observation, other.slots.observation), "other deployments"
 
 
 def test_the_learner_learns_from_the_decisions_of_all(tmp_path: Path, two: ProcessWorkers) -> None:
