@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from dsd_gym.records import Round
 from dsd_gym.scenario import LinkSpec
+from runtime.edge import client
 from runtime.link import EmulatedLink
 from tests.fault_world import TargetProcess, Windows, Witness, edge_to, expected, generated, prompts, target_process
 
@@ -40,6 +42,19 @@ def link(process: TargetProcess) -> Iterator[EmulatedLink]:
 
 def longest_ms(rounds: list[Round]) -> float:
     return max(round.end_ms - round.start_ms for round in rounds)
+
+
+def test_a_long_prompt_may_take_longer_than_connecting(link: EmulatedLink, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        link.change(up_mbps=0.01)
+        async with edge_to(link.port, Windows((0,)), connect_timeout_s=1.2) as (edge, trap):
+            began_s = time.monotonic()
+            await generated(edge, [200 + i % 300 for i in range(900)], 4)
+            assert time.monotonic() - began_s > 1.4  # 1800 bytes, after a handshake
+            assert trap.tries == 1
+
+    monkeypatch.setattr(client, "SLOWEST_MBPS", 0.004)
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(("windows", "call", "number"), MODES)

@@ -23,6 +23,9 @@ from runtime.wire import dsd_pb2 as wire
 from runtime.wire.convert import description_from_wire, opening_to_wire
 from runtime.wire.dsd_pb2_grpc import TargetStub
 
+SLOWEST_MBPS = 0.1
+"""Uplink for which a long prompt is given the time that it takes, beyond that of connecting."""
+
 
 class RemoteTarget:
     """A target server. `tokenizer` is the fingerprint of the draft's, which must be the target's as well."""
@@ -65,13 +68,15 @@ class RemoteTarget:
         channel = self._connected()
         call = TargetStub(channel).Generate(metadata=self._identity.metadata)  # type: ignore[no-untyped-call]
         stream = RemoteStream(call, self._silence_timeout_s, lambda: self._forget(channel))
+        message = opening_to_wire(opening, self._tokenizer)
+        timeout_s = self._connect_timeout_s + message.ByteSize() / (SLOWEST_MBPS * 1e6 / 8)
         try:
-            async with asyncio.timeout(self._connect_timeout_s):
-                await stream.begin(opening_to_wire(opening, self._tokenizer))
+            async with asyncio.timeout(timeout_s):
+                await stream.begin(message)
         except TimeoutError:
             self._forget(channel)
             await stream.close()
-            raise Disconnected(f"{self._address}: no answer within {self._connect_timeout_s:g} s") from None
+            raise Disconnected(f"{self._address}: no answer within {timeout_s:.3g} s") from None
         except BaseException:
             await stream.close()
             raise
