@@ -76,7 +76,7 @@ class RemoteTarget:
         except TimeoutError:
             self._forget(channel)
             await stream.close()
-            raise Disconnected(f"{self._address}: no answer within {timeout_s:.3g} s") from None
+            raise Disconnected(f"{self._address}: no answer within {timeout_s:.1f} s") from None
         except BaseException:
             await stream.close()
             raise
