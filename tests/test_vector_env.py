@@ -37,6 +37,7 @@ SOURCES = {
     "scenario": SMALL,
     "cut": replace(SMALL, drain_ms=100.0),
     "a request at most": replace(SMALL, workload=Workload(rate_per_s=0.8)),
+    "often one token": replace(SMALL, lengths=Lengths(100, 80, 2, 1)),
     "closed": replace(SMALL, workload=Workload("closed", users=3, think_ms=200.0)),
     "file": "held_out/lan_lab",
     "family": load_scenario_or_family("train/family", SHORT),
@@ -73,8 +74,9 @@ def assert_same_infos(ours: dict[str, Any], theirs: dict[str, Any], over: np.nda
         assert told["ended"]["stream"].tolist() == [request.stream for request in last["ended"]]
         if over[place]:
             assert ours["final_info"]["time_ms"][place] == theirs["final_info"]["time_ms"][place]
-            anew = ours["begun_anew"][ours["begun_anew"]["deployment"] == place]
-            assert anew[["stream", "device", "target"]].tolist() == theirs["begun"][place]
+            begun, ended = (ours[name][ours[name]["deployment"] == place] for name in ("begun_anew", "ended_anew"))
+            assert begun[["stream", "device", "target"]].tolist() == theirs["begun"][place]
+            assert ended["stream"].tolist() == [request.stream for request in theirs["ended"][place]]
 
 
 @pytest.mark.parametrize("thresholds", [None, (0.0, 0.3, 0.9)])

@@ -37,10 +37,11 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
     `info["final_obs"]`.
 
     `info["rounds"]`, `info["begun"]` and `info["ended"]` are record arrays (`dsd_gym.vector.layout.ROUND` and `STREAM`)
-    of all that happened in the step, the column `deployment` telling where; `begun_anew` are the requests that had
-    begun by the first question of deployments that were reset. `stream`, `time_ms` and `reference_ms` have an entry
-    for each deployment, after the reset. With `foresight`, so has `foresight`: what no edge could know
-    (`dsd_gym.vector.foresight`), for a critic, (num_envs, columns), float32. All are good until the next step or reset.
+    of all that happened in the step, the column `deployment` telling where; `begun_anew` and `ended_anew` are the
+    requests that had begun, and ended, by the first question of deployments that were reset. `stream`, `time_ms` and
+    `reference_ms` have an entry for each deployment, after the reset. With `foresight`, so has `foresight`: what no edge
+    could know (`dsd_gym.vector.foresight`), for a critic, (num_envs, columns), float32. All are good until the next step
+    or reset.
 
     Raises:
         ConfigError: the scenario has a mechanism that only the SimPy simulator knows; the line names it.
@@ -138,8 +139,8 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
             last[place] = np.zeros(len(FEATURES), np.float32)
         final = {"time_ms": fleet.now_ms.copy(), "reference_ms": fleet.reference_ms.copy()}
         told = {"final_obs": last, "_final_obs": over, "final_info": final, "_final_info": over}
-        _, begun, _ = self._begin(places, after=True)
-        return told | {"begun_anew": begun}
+        _, begun, ended = self._begin(places, after=True)
+        return told | {"begun_anew": begun, "ended_anew": ended}
 
     def _begin(self, places: NDArray[np.intp], after: bool) -> list[Records]:
         """Load fresh runs and return what `Fleet.happened` tells of them, alone or `after` the step's.
