@@ -39,9 +39,9 @@ class EdgeCloudVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArr
     `info["rounds"]`, `info["begun"]` and `info["ended"]` are record arrays (`dsd_gym.vector.layout.ROUND` and `STREAM`)
     of all that happened in the step, the column `deployment` telling where; `begun_anew` and `ended_anew` are the
     requests that had begun, and ended, by the first question of deployments that were reset. `stream`, `time_ms` and
-    `reference_ms` have an entry for each deployment, after the reset. With `foresight`, so has `foresight`: what no edge
-    could know (`dsd_gym.vector.foresight`), for a critic, (num_envs, columns), float32. All are good until the next step
-    or reset.
+    `reference_ms` have an entry for each deployment, after the reset. With `foresight`, so has `foresight`: what no
+    edge could know (`dsd_gym.vector.foresight`), for a critic, (num_envs, columns), float32. All are good until the
+    next step or reset.
 
     Raises:
         ConfigError: the scenario has a mechanism that only the SimPy simulator knows; the line names it.
