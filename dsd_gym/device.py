@@ -36,7 +36,11 @@ class DraftAhead:
     def promise(self, tokens: int, now_ms: float) -> float:
         """Return when so many tokens will be there; other work waits for them."""
         self._promised = tokens
-        return max(now_ms, self.start_ms + tokens * self.step_ms)
+        return max(now_ms, self.there_ms(tokens))
+
+    def there_ms(self, tokens: int) -> float:
+        """Return when so many tokens ahead are there, if it is not stopped before."""
+        return self.start_ms + tokens * self.step_ms
 
     def stop(self, now_ms: float) -> float:
         """Stop after the step in progress, and after what was promised; return when the draft is free."""
@@ -45,7 +49,7 @@ class DraftAhead:
             return now_ms
         there = self.tokens(now_ms)
         self._stopped = there if there == self._limit else max(there + 1, self._promised)
-        return max(now_ms, self.start_ms + self._stopped * self.step_ms)
+        return max(now_ms, self.there_ms(self._stopped))
 
     @property
     def stopped(self) -> bool:
@@ -100,9 +104,10 @@ class Device:
         ahead = request.ahead
         if ahead is not None and not ahead.stopped:
             return ahead.promise(2, now_ms)
+        there_ms = ahead.there_ms(2) if ahead is not None else now_ms
         self._count_ahead(request, now_ms)
         if request.guessed:
-            return now_ms
+            return max(now_ms, there_ms)
         request.guessed = 1
         return self.compute(now_ms, self.draft_ms)
 

@@ -35,7 +35,8 @@ class Forecast:
 
     def __init__(self, env: simpy.Environment, target: TargetServer, spec: TargetClass) -> None:
         row = target_row(spec)
-        self._env, self._target, self._max_batch_tokens = env, target, spec.max_batch_tokens
+        self._env, self._target = env, target
+        self._tokens_a_pass = min(spec.max_batch_tokens, spec.prefill_chunk_tokens or spec.max_batch_tokens)
         self._prompt_token_ms = row.token_ms + row.compute_ms + row.prefill_token_ms
         self._unread = 0
         """Prompt tokens that waited when the last request had come."""
@@ -45,15 +46,15 @@ class Forecast:
     def of(self, request: Request) -> Foreseen:
         """Return the forecast for a request that arrives now; to be asked once for each.
 
-        The way back is taken to be as long as the way was. The first token waits for the passes that the prompts yet to
-        be read need, at the compute-bound slope, and each takes as long as the last one too, for the tokens of others.
+        The way back is taken to be as long as the way was. The first token waits for the passes that the prompts ahead
+        of it need, at the compute-bound slope, and each takes as long as the last one too, for the tokens of others.
         If the queue has not been empty lately, it waits for that to be read at the rate that was seen: memory or
         room in the passes may be short. A window takes a round trip and its passes; drafting is left out.
         """
         load, round_trip_ms = self._target.load(), 2.0 * (self._env.now - request.arrival.arrival_ms)
         self._take_note(load.waiting_prompt_tokens)
-        unread = load.waiting_prompt_tokens + request.arrival.prompt_tokens
-        passes = math.ceil(unread / self._max_batch_tokens)
+        unread = self._target.prompt_tokens_ahead_of(request) + request.arrival.prompt_tokens
+        passes = math.ceil(unread / self._tokens_a_pass)
         passes_ms = unread * self._prompt_token_ms + passes * load.iteration_ms
         round_ms = round_trip_ms + PASSES_A_ROUND * load.iteration_ms
         return Foreseen(round_trip_ms + max(passes_ms, unread / self._tokens_per_ms()), round_ms / TOKENS_A_ROUND)

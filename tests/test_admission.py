@@ -20,7 +20,7 @@ from dsd_gym.metrics import summarise
 from dsd_gym.observation import Observation
 from dsd_gym.records import Decision, Records, Status
 from dsd_gym.request import Request
-from dsd_gym.scenario import Admission, EdgeClass, Lengths, LinkSpec, Scenario, Slo, TargetClass, Workload
+from dsd_gym.scenario import Admission, EdgeClass, Lengths, LinkSpec, RequestClass, Scenario, Slo, TargetClass, Workload
 from dsd_gym.simulator import Simulation, simulate
 from dsd_gym.vector.layout import ROUND, STREAM
 from tests.test_conservation import check
@@ -106,12 +106,18 @@ def test_who_is_turned_away_is_off_the_books() -> None:
 
 
 @pytest.mark.parametrize(
-    ("load", "kv_tokens", "from_ms", "within"), [(0.02, None, 0, 0.2), (0.5, None, 0, 0.25), (2.0, 9000, 3000, 0.4)]
+    ("load", "limits", "from_ms", "within"),
+    [
+        (0.02, {}, 0, 0.2),
+        (0.5, {}, 0, 0.25),
+        (2.0, {"kv_tokens": 9000}, 3000, 0.4),
+        (0.05, {"prefill_chunk_tokens": 16}, 0, 0.35),
+    ],
 )
 def test_forecast_is_near_the_first_token(
-    monkeypatch: pytest.MonkeyPatch, load: float, kv_tokens: int | None, from_ms: float, within: float
+    monkeypatch: pytest.MonkeyPatch, load: float, limits: dict[str, int], from_ms: float, within: float
 ) -> None:
-    """Median over some 10 to 100 requests: idle, half loaded, and in the long queue for too little memory."""
+    """Median over some 10 to 100 requests: idle, half loaded, in the long queue for too little memory, in chunks."""
     foreseen: dict[int, float] = {}
     forecast = Forecast.of
 
@@ -121,11 +127,23 @@ def test_forecast_is_near_the_first_token(
         return found
 
     monkeypatch.setattr(Forecast, "of", spy)
-    targets = (replace(OVERLOAD.targets[0], kv_tokens=kv_tokens),)
+    targets = (replace(OVERLOAD.targets[0], **limits),)
     records, _ = run(replace(OVERLOAD, workload=Workload(load=load), targets=targets), "reject", 4, margin=1e9)
     times_ms = {r.stream: r.first_token_ms - r.arrival_ms for r in records.requests if r.first_token_ms}
     ratios = [foreseen[stream] / ms for stream, ms in times_ms.items() if ms >= from_ms]
     assert len(ratios) >= 5 and np.median(ratios) == pytest.approx(1.0, abs=within)
+
+
+@pytest.mark.parametrize("order", ["priority", "edf"])
+def test_nobody_urgent_is_turned_away_for_whom_it_would_overtake(order: str) -> None:
+    classes = (
+        RequestClass("urgent", 1.0, 0, Slo(900, 120), Lengths(300, 250, 60, 50)),
+        RequestClass("batch", 2.0, 5, Slo(60_000, 300), Lengths(1500, 1200, 100, 80)),
+    )
+    targets = (TargetClass("a100", "Llama-3.1-70B", 4, count=2, order=order, kv_tokens=30_000),)  # type: ignore[arg-type]
+    scenario = replace(OVERLOAD, targets=targets, classes=classes, workload=Workload(load=1.5), router="jsq")
+    kept = [summarise(run(scenario, rule, 4)[0])["slo_attainment.urgent"] for rule in ("none", "reject")]
+    assert kept[0] > 0.5 and kept[1] > kept[0] - 0.02
 
 
 def test_margin_makes_a_target_stricter() -> None:

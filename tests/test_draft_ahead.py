@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.static import Static
+from dsd_gym.device import Device
 from dsd_gym.metrics import summarise
+from dsd_gym.network import Link
 from dsd_gym.records import Records, Round
 from dsd_gym.scenario import Acceptance, EdgeClass, Lengths, LinkSpec, Messages, Scenario, Workload
 from dsd_gym.simulator import simulate
@@ -55,6 +58,15 @@ def test_with_every_guess_right_drafting_hides_behind_the_round_trip(
         # the first guess of the next round is asked for when the verdict is in, and has to be there
         steady_ms = max(away_ms, (window + 1) * draft_ms)
         assert round.elapsed_ms == pytest.approx(steady_ms, abs=0.05)
+
+
+def test_a_guess_that_was_in_progress_when_others_came_is_there_at_its_end() -> None:
+    device = Device(0, 0, 10.0, 0.0, Link(LinkSpec(), 0, 0), ahead_limit=8)
+    request = SimpleNamespace(ahead=None, guessed=1)
+    assert device.draft(request, 1, 10.0) == 10.0  # type: ignore[arg-type]
+    assert device.compute(21.0, 10.0) == 40.0, "the second token ahead, at 30, is finished first"
+    device.verified(request, True, 22.0)  # type: ignore[arg-type]
+    assert device.first_guess(request, 22.0) == 30.0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("draft_ms", "rtt_ms"), [(3.0, 20.0), (7.0, 5.0)])

@@ -119,6 +119,21 @@ def test_externality_is_the_time_added_times_those_who_wait_for_it() -> None:
     assert abs(bench.sent[3][0][1].externality_ms - alone) < 1e-9
 
 
+def test_externality_of_cloud_decoding_counts_the_draft_beside_the_target() -> None:
+    bench = Bench(draft_window=2)
+    for stream in (0, 1):
+        bench.at(0.0, bench.target.decode, bench.request(stream))
+    bench.at(0.0, bench.target.verify, bench.request(2), 3)
+    bench.env.run(500.0)
+
+    def pass_ms(tokens: int, streams: int) -> float:
+        return 2 + tokens / 8 + max(4.0, tokens / 4) + 0.5 + streams * (0.25 + 1025 / 1024)
+
+    alone = pass_ms(10, 3) + 2 * pass_ms(2, 2) - (pass_ms(7, 2) + 2 * pass_ms(1, 1))
+    for stream in (0, 1):
+        assert abs(bench.sent[stream][0][1].externality_ms - alone * 2) < 1e-9
+
+
 def test_decoding_goes_on_until_the_stop_and_ends_with_the_iteration_in_progress() -> None:
     bench = Bench(chunk_tokens=4)
     request = bench.request(0)

@@ -43,7 +43,7 @@ class TargetClass:
     kv_tokens: Count | None = None
     """KV memory in tokens; None takes what the hardware leaves beside the weights."""
     max_queue: Count = 512
-    """Requests that may wait for their prefill to begin; more are rejected."""
+    """Requests that may wait for KV memory, which is given between iterations; more are rejected."""
     host_ms: NonNegative = 0.0
     """Host and scheduler time added to each iteration."""
     latency_model: Literal["smooth", "staircase"] = "smooth"

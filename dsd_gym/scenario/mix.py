@@ -27,7 +27,7 @@ def class_lengths(scenario: Scenario, request_class: int) -> Lengths:
 
 
 def class_priority(scenario: Scenario, request_class: int) -> int:
-    """Return how urgent a request of the class is; higher goes first."""
+    """Return how urgent a request of the class is; smaller goes first."""
     return scenario.classes[request_class].priority if scenario.classes else 0
 
 

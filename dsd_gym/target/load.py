@@ -9,7 +9,7 @@ class TargetLoad(NamedTuple):
     """A target's state at one moment. Reading it is free and exact; whoever models a report adds its age."""
 
     waiting_requests: int
-    """Requests whose prefill has not begun."""
+    """Requests that wait for KV memory; it is given between passes."""
     waiting_prompt_tokens: int
     """Prompt tokens still to be prefilled: of waiting requests, and of those whose prefill is under way."""
     waiting_windows: int

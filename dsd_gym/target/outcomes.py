@@ -52,6 +52,9 @@ class Outcomes:
         self._start_ms, self._shape, self._others = start_ms, shape, self._queues.others(batch)
         self._report = Report(0.0, shape.total_ms, len(batch), shape.tokens, marginal_ms, self._one_token_ms)
         self._added_ms: dict[int, float] = {}
+        self._streams, self._context_tokens = len(batch.decoding), 0
+        if self._costs.draft:
+            self._context_tokens = sum(request.context_tokens for request in batch.decoding)
         self._ended = 0
         for request, chunk in batch.prefills:
             self._prefilled(request, chunk)
@@ -96,6 +99,7 @@ class Outcomes:
         if request.decoded_in_chunk == 0:
             request.externality_ms = 0.0
         request.externality_ms += self._externality_ms(request, self._tokens_per_decode)
+        request.externality_ms += latency.externality_ms(self._cloud_draft_ms(request), self._others)
         request.verified += tokens
         request.decoded_in_chunk += tokens
         final = request.stopping or request.verified == request.arrival.output_tokens
@@ -115,6 +119,17 @@ class Outcomes:
             added_ms = self._added_ms[tokens] = self._costs.target.added_tokens_ms(self._shape.tokens, tokens)
         own_ms = added_ms + (row.attention_sequence_ms + row.attention_context_ms * request.context_tokens)
         return latency.externality_ms(own_ms, self._others)
+
+    def _cloud_draft_ms(self, request: Request) -> float:
+        """Return what this request's stream added to the passes of the draft beside the target."""
+        draft, streams, context_tokens = self._costs.draft, self._streams, self._context_tokens
+        if draft is None:
+            return 0.0
+        with_ms = draft.iteration_ms(streams, streams, context_tokens)
+        if streams == 1:
+            return self._costs.draft_window * with_ms
+        without_ms = draft.iteration_ms(streams - 1, streams - 1, context_tokens - request.context_tokens)
+        return self._costs.draft_window * (with_ms - without_ms)
 
     def _send(
         self, request: Request, tokens: int, accepted: int, report: Report, externality_ms: float, final: bool

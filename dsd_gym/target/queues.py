@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 from typing import NamedTuple
 
@@ -76,9 +77,12 @@ class Queues:
     @property
     def unread_tokens(self) -> int:
         """Return the tokens that wait to be prefilled."""
-        return sum(
-            q.request.prefill_tokens - q.request.prefilled for part in (self.waiting, self.prefilling) for q in part
-        )
+        return self.unread_tokens_to(math.inf)
+
+    def unread_tokens_to(self, rank: float) -> int:
+        """Return those of requests up to a rank: what is ahead of one of that rank that comes now."""
+        queued = (q for part in (self.waiting, self.prefilling) for q in part if q.rank <= rank)
+        return sum(q.request.prefill_tokens - q.request.prefilled for q in queued)
 
     def sequences_and_tokens(self, tokens_per_decode: int) -> tuple[int, int]:
         """Return the size of a pass that would take all that is here."""

@@ -86,6 +86,10 @@ class TargetServer:
         waiting, kv_share = len(queues.waiting), 1.0 - memory.free / memory.capacity
         return TargetLoad(waiting, queues.unread_tokens, len(queues.windows), self.live, kv_share, *self._last_pass)
 
+    def prompt_tokens_ahead_of(self, request: Request) -> int:
+        """Return the prompt tokens that the target would read before those of a request that comes now."""
+        return self._queues.unread_tokens_to(self._queues.order.rank(request))
+
     # --- one iteration after another ----------------------------------------------------------------------------
 
     def _serve(self) -> Generator[simpy.Event, Any, None]:
