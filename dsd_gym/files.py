@@ -59,8 +59,10 @@ class Parser(argparse.ArgumentParser):
 
 def whole_number(text: str) -> int:
     """Return a whole number from 1 on, as the `type` of an option."""
-    if not text.isdecimal() or not 1 <= int(text) < 2**31:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, below 2^31, got {text!r}")
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    if int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"expected a whole number below 2^31, got {text}")
     return int(text)
 
 

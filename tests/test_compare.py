@@ -129,7 +129,7 @@ def test_the_table_shows_what_was_left_behind_and_keeps_its_width(evaluation: Ev
     assert max(map(len, text.splitlines())) <= WIDTH
     left = evaluation.summaries["crowded", "static:2"].unfinished
     assert left > 0 and f"{left} unfin." in text and f"{left} / 0" in text
-    for words in ("(k=", "geometric mean", "95 % bootstrap", "4 seeds", "Cap: none", "req/s", "0 / 0"):
+    for words in ("(k=", "geometric mean", "95 % intervals", "4 seeds", "Cap: none", "req/s", "0 / 0"):
         assert words in text
     rows = [line for line in markdown_table(evaluation).splitlines() if line.startswith("|")]
     assert {line.count("|") for line in rows} == {5}

@@ -53,7 +53,7 @@ def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_run_leaves_table_json_and_plots(finished: tuple[Path, str]) -> None:
     out, printed = finished
-    for text in ("calm", "crowded", "geometric mean", "static:best", "95 % bootstrap", "unfinished /"):
+    for text in ("calm", "crowded", "geometric mean", "static:best", "95 % intervals", "unfinished /"):
         assert text in printed
     data = json.loads((out / "evaluation.json").read_text())
     assert data["command"].startswith("python evaluate.py --scenarios ") and len(data["rows"]) == 2 * 4 * 4

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from agents import make_controller
 from dsd_gym.explain.acts import ByPolicy, ByPolicyMisled, ByTree
 from dsd_gym.explain.distil import central_window, deployments, distil, fit, leaf_shares
-from dsd_gym.explain.groups import MASKED_BY, TOGETHER, groups, singles
+from dsd_gym.explain.groups import MASKED_BY, TOGETHER, flags_kept, groups, singles
 from dsd_gym.explain.importance import Importance, importances
 from dsd_gym.explain.runs import Work, run, run_each
 from dsd_gym.observation import FEATURE_NAMES, FEATURES, Observation
@@ -89,7 +89,7 @@ def test_groups_come_first_and_the_costliest_first(heeded: dict[str, Importance]
 
 
 def test_features_of_a_group_are_those_of_one_other_decision() -> None:
-    values = np.array([(1.0, 2.0), (3.0, 4.0)])
+    pool = np.zeros((2, len(FEATURE_NAMES)))
     columns = [FEATURE_NAMES.index(name) for name in ("last_rtt_ms", "smoothed_rtt_ms")]
 
     class Witness(Rule):
@@ -98,16 +98,34 @@ def test_features_of_a_group_are_those_of_one_other_decision() -> None:
             assert not np.delete(seen, columns, axis=1).any()
             return np.full(len(seen), 4), None
 
-    act, seen = ByPolicyMisled(("last_rtt_ms", "smoothed_rtt_ms"), values), np.zeros((50, len(FEATURE_NAMES)))
+    pool[:, columns] = [(1.0, 2.0), (3.0, 4.0)]
+    act, seen = ByPolicyMisled(("last_rtt_ms", "smoothed_rtt_ms"), pool), np.zeros((50, len(FEATURE_NAMES)))
     windows, _ = act(Witness(), seen, np.random.default_rng(0))
     assert (windows == 4).all() and not seen.any()
 
 
-def test_every_feature_is_asked_about_and_no_flag_without_what_it_masks() -> None:
+def test_what_is_not_there_stays_away_and_what_is_comes_from_where_it_is() -> None:
+    value, flag = (FEATURE_NAMES.index(name) for name in ("last_mean_confidence", "has_last_confidence"))
+    pool, seen = np.zeros((4, len(FEATURE_NAMES))), np.zeros((60, len(FEATURE_NAMES)))
+    pool[:, value], pool[:, flag] = (0.0, 0.7, 0.0, 0.9), (0.0, 1.0, 0.0, 1.0)
+    seen[:40, value], seen[:40, flag] = 0.5, 1.0
+
+    class Witness(Rule):
+        def decide_many(self, seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], None]:
+            assert set(seen[:40, value]) == {0.7, 0.9} and (seen[:40, flag] == 1.0).all()
+            assert not seen[40:].any()
+            return np.full(len(seen), 4), None
+
+    act = ByPolicyMisled(("last_mean_confidence",), pool, flags_kept(("last_mean_confidence",)))
+    act(Witness(), seen, np.random.default_rng(0))
+
+
+def test_every_feature_is_asked_about_and_flags_are_kept_or_replaced_with_what_they_mask() -> None:
     flags = set(MASKED_BY.values())
     assert set(singles()) == set(FEATURE_NAMES) - flags
     assert flags.union(MASKED_BY).union(*TOGETHER.values()) <= set(FEATURE_NAMES)
-    assert all(MASKED_BY[name] in members for name, members in singles().items() if name in MASKED_BY)
+    assert flags_kept(("last_window", "all_accepted")) == ("has_last_round",)
+    assert flags_kept(TOGETHER["acceptance so far"]) == flags_kept(TOGETHER["mode and catch-up"]) == ()
     assert singles((*FEATURE_NAMES, "weather"))["weather"] == ("weather",)
     assert groups(("last_rtt_ms", "smoothed_rtt_ms", "x")) == {"round trip": ("last_rtt_ms", "smoothed_rtt_ms")}
 

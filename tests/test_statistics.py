@@ -6,9 +6,9 @@ from scipy import stats
 
 from dsd_gym.comparison.statistics import (
     Ratio,
-    bootstrap_ratio,
     expanded_tail,
     log_ratios,
+    mean_ratio,
     paired_ratio,
     student_t,
 )
@@ -22,17 +22,23 @@ def test_quantiles_are_those_of_students_t(freedom: int) -> None:
 def test_the_estimate_is_the_geometric_mean_ratio() -> None:
     ratio = paired_ratio([2.0, 8.0, 8.0, 2.0], [1.0, 2.0, 2.0, 1.0])
     assert ratio.estimate == pytest.approx(math.sqrt(2.0 * 4.0))
-    assert 2.0 <= ratio.low < ratio.estimate < ratio.high <= 4.0
+    half = stats.t.ppf(0.975, 3) * np.log([2.0, 4.0, 4.0, 2.0]).std(ddof=1) / 2.0
+    assert np.log(ratio) == pytest.approx([half_way := 1.5 * math.log(2.0), half_way - half, half_way + half], rel=1e-3)
 
 
-@pytest.mark.parametrize("seeds", [4, 5, 10])
+def test_bounds_of_many_seeds_lie_among_them() -> None:
+    ratio = paired_ratio([2.0, 8.0, 8.0, 2.0] * 3, [1.0, 2.0, 2.0, 1.0] * 3)
+    assert 2.0 < ratio.low < ratio.estimate < ratio.high < 4.0
+
+
+@pytest.mark.parametrize("seeds", [4, 5, 7, 8, 20])
 def test_the_interval_covers_the_truth_about_as_often_as_it_says(seeds: int) -> None:
     random = np.random.default_rng(1)
     covered = 0
     for _ in range(400):
-        ratio = bootstrap_ratio(random.normal(math.log(1.1), 0.05, seeds).tolist(), bootstraps=1000)
+        ratio = mean_ratio(random.normal(math.log(1.1), 0.05, seeds).tolist(), bootstraps=1000)
         covered += ratio.low <= 1.1 <= ratio.high
-    assert 0.86 <= covered / 400 <= 0.99
+    assert 0.92 <= covered / 400 <= 0.98
 
 
 def test_pairing_takes_out_what_the_seeds_have_in_common() -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dsd_gym.comparison.statistics import Ratio, bootstrap_ratio, log_ratios
+from dsd_gym.comparison.statistics import Ratio, log_ratios, mean_ratio
 from dsd_gym.config import ConfigError, build, to_dict
 from dsd_gym.files import write_atomically
 
@@ -153,7 +153,7 @@ class Evaluation:
             controller,
             metric,
             means[0] if over is None else float(np.exp(np.mean(np.log(means)))),
-            bootstrap_ratio(logs),
+            mean_ratio(logs),
             None if over else self.cell(scenario, controller)[0].window,
             *(
                 self.total(scenarios, controller, count)

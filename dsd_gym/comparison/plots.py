@@ -26,7 +26,7 @@ from dsd_gym.comparison.plot_style import (
     window_colours,
 )
 from dsd_gym.comparison.series import BIN_MS
-from dsd_gym.comparison.statistics import MIN_SEEDS
+from dsd_gym.comparison.statistics import MIN_SEEDS, interval_words
 from dsd_gym.comparison.tables import short_names
 from dsd_gym.comparison.window_map import setting
 
@@ -226,5 +226,5 @@ def _caption(evaluation: Evaluation, intervals: bool = False) -> str:
     seeds = len(evaluation.seeds)
     parts = [f"{seeds} seed{'s' if seeds > 1 else ''}", capped]
     if intervals and seeds >= MIN_SEEDS:
-        parts.append("bars: 95 % bootstrap intervals, paired by seed")
+        parts.append(f"bars: {interval_words(seeds)}, paired")
     return "; ".join(parts)

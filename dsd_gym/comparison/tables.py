@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dsd_gym.comparison.evaluation import OVERALL, Evaluation, Score, Summary
-from dsd_gym.comparison.statistics import BOOTSTRAPS, MIN_SEEDS, Ratio
+from dsd_gym.comparison.statistics import BOOTSTRAP_SEEDS, BOOTSTRAPS, MIN_SEEDS, Ratio, interval_words
 
 WIDTH = 120
 MOST_COLUMNS = 10
@@ -161,7 +161,8 @@ def _interval_note(evaluation: Evaluation) -> list[str]:
     )
     if len(evaluation.seeds) < MIN_SEEDS:
         return [pairing, f"Fewer than {MIN_SEEDS} seeds allow no interval."]
-    return [pairing, f"Brackets: 95 % bootstrap intervals over seeds, {BOOTSTRAPS:,} resamples."]
+    resamples = f", {BOOTSTRAPS:,} resamples" if len(evaluation.seeds) >= BOOTSTRAP_SEEDS else ""
+    return [pairing, f"Brackets: {interval_words(len(evaluation.seeds))}{resamples}."]
 
 
 def _sweep_note(evaluation: Evaluation) -> list[str]:

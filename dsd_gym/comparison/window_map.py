@@ -41,15 +41,16 @@ def window_maps(
 
 
 def setting(found: WindowMap) -> str:
-    """Return what stands at either end of the link in a map."""
-    return f"target {found.target}, draft {_EDGE} ({edge_hardware(_EDGE).draft_ms_per_token:.1f} ms a token)"
+    """Return what stands at either end of the link in a map, and at which the request is."""
+    draft_ms = edge_hardware(_EDGE).draft_ms_per_token
+    return f"target {found.target}, draft {_EDGE} ({draft_ms:.1f} ms a token), a request at the edge"
 
 
 def settled_window(controller: Controller, observation: Observation) -> int:
     """Return the window that a fresh stream settles on where nothing changes."""
     window = 0
     for _ in range(_REPEATS):
-        window = controller.decide(observation._replace(cloud_mode=False), 0).window
+        window = controller.decide(observation, 0).window
     controller.forget(0)
     return window
 

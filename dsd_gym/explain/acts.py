@@ -46,14 +46,27 @@ class ByTree:
 
 @dataclass(frozen=True, eq=False)
 class ByPolicyMisled:
-    """The policy acts on observations in which some features are those of another decision, drawn anew each time."""
+    """The policy acts on observations in which some features are those of another decision, drawn anew each time.
+
+    The other one has the same `flags`; without any that has, an observation stays as it is.
+    """
 
     names: tuple[str, ...]
-    values: Rows
-    """What `names` were together at other decisions, (decisions, names)."""
+    pool: Rows
+    """Other decisions."""
+    flags: tuple[str, ...] = ()
 
     def __call__(self, policy: DecidesMany, seen: Rows, random: np.random.Generator) -> Decisions:
         misled = seen.copy()
-        columns = [FEATURE_NAMES.index(name) for name in self.names]
-        misled[:, columns] = self.values[random.integers(len(self.values), size=len(seen))]
+        columns, flags = (_columns(names) for names in (self.names, self.flags))
+        for pattern in np.unique(seen[:, flags], axis=0):
+            others = np.flatnonzero((self.pool[:, flags] == pattern).all(axis=1))
+            rows = np.flatnonzero((seen[:, flags] == pattern).all(axis=1))
+            if len(others):
+                chosen = others[random.integers(len(others), size=len(rows))]
+                misled[np.ix_(rows, columns)] = self.pool[np.ix_(chosen, columns)]
         return policy.decide_many(misled)
+
+
+def _columns(names: tuple[str, ...]) -> Windows:
+    return np.array([FEATURE_NAMES.index(name) for name in names], dtype=np.int64)

@@ -11,13 +11,16 @@ MASKED_BY = {
     "first_guess_confidence": "has_first_guess",
     "last_mean_confidence": "has_last_confidence",
 }
-"""The flag that says whether a feature is there: one without the other would be nonsense."""
+"""The flag that says whether a feature is there: where it stays, only features that are there are replaced."""
 
 TOGETHER = {
     "round trip": ("last_rtt_ms", "smoothed_rtt_ms", "rtt_deviation_ms"),
     "acceptance so far": ("acceptance_estimate", "last_window", "last_accepted", "all_accepted", "has_last_round"),
-    "confidence": ("first_guess_confidence", "has_first_guess", "last_mean_confidence", "has_last_confidence"),
-    "mode and catch-up": ("cloud_mode", "has_first_guess", "first_guess_confidence", "catch_up_ms"),
+    "confidence": ("first_guess_confidence", "last_mean_confidence"),
+    "mode and catch-up": (
+        *("cloud_mode", "catch_up_ms", "has_first_guess", "first_guess_confidence"),
+        *("has_last_confidence", "last_mean_confidence"),  # only who drafts has them
+    ),
     "load of the target": (
         *("queue_wait_ms", "iteration_ms", "batch_size", "iteration_tokens", "marginal_ms_per_token"),
     ),
@@ -33,10 +36,11 @@ def groups(names: tuple[str, ...] = FEATURE_NAMES) -> dict[str, tuple[str, ...]]
 
 
 def singles(names: tuple[str, ...] = FEATURE_NAMES) -> dict[str, tuple[str, ...]]:
-    """Return {feature: it and its flag}; flags do not stand alone."""
+    """Return {feature: itself}; flags do not stand alone."""
     flags = set(MASKED_BY.values())
-    return {
-        name: (name, MASKED_BY[name]) if MASKED_BY.get(name) in names else (name,)
-        for name in names
-        if name not in flags
-    }
+    return {name: (name,) for name in names if name not in flags}
+
+
+def flags_kept(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the flags of features that are replaced without them."""
+    return tuple(sorted({MASKED_BY[name] for name in names if name in MASKED_BY} - set(names)))

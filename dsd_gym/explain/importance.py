@@ -9,11 +9,10 @@ import numpy as np
 
 from dsd_gym.comparison.cells import MakeController
 from dsd_gym.comparison.compare import Progress
-from dsd_gym.comparison.statistics import Ratio, bootstrap_ratio, log_ratios
+from dsd_gym.comparison.statistics import Ratio, log_ratios, mean_ratio
 from dsd_gym.explain.acts import ByPolicyMisled, Rows
-from dsd_gym.explain.groups import groups, singles
+from dsd_gym.explain.groups import flags_kept, groups, singles
 from dsd_gym.explain.runs import Seen, Work, pooled, run_each
-from dsd_gym.observation import FEATURE_NAMES
 from dsd_gym.scenario import Scenario
 
 POOL_ROWS = 12_000
@@ -60,11 +59,11 @@ def importances(
 
 
 def _misled(names: tuple[str, ...], pool: Rows) -> ByPolicyMisled:
-    return ByPolicyMisled(names, pool[:, [FEATURE_NAMES.index(name) for name in names]])
+    return ByPolicyMisled(names, pool, flags_kept(names))
 
 
 def _effect(seen: Sequence[Seen], own: Sequence[Seen], seeds: int) -> tuple[float, Ratio]:
     """Return the share of decisions changed, and the ratio of latencies; runs by scenario, then seed."""
     changed = np.mean([run.differing / max(run.decisions, 1) for run in seen])
     logs = log_ratios([run.latency_ms for run in seen], [run.latency_ms for run in own])
-    return float(changed), bootstrap_ratio(np.reshape(logs, (-1, seeds)).mean(axis=0).tolist())
+    return float(changed), mean_ratio(np.reshape(logs, (-1, seeds)).mean(axis=0).tolist())

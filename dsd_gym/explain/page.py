@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from dsd_gym.comparison.statistics import MIN_SEEDS, interval_words
 from dsd_gym.comparison.tables import markdown_table, percent
 from dsd_gym.comparison.window_map import BATCH_SIZES, RTT_MS
 from dsd_gym.config import ConfigError
@@ -66,20 +67,29 @@ def _how(found: Explanation) -> str:
     return (
         f"`{found.command}`\n\nMeasured in {scenarios}; {seeds} seed{'s' * (seeds != 1)}, the same luck for all. "
         f"Losses are changes of normalised latency (ms per output token) against the policy itself: geometric means "
-        f"over the scenarios scored by it, with 95 % bootstrap intervals over seeds where there are four or more."
+        f"over the scenarios scored by it{f', with {interval_words(seeds)}' if seeds >= MIN_SEEDS else ''}."
     )
 
 
 def _crossovers(found: Explanation) -> str:
-    near = f"Cells: the window at a round trip of {RTT_MS[0]:g} ms, and the round trip from which on the cloud decodes."
+    near = (
+        f"Maps and tables show a request at the edge, but for the second table. Cells: the window at a round trip of "
+        f"{RTT_MS[0]:g} ms, and the round trip from which on the cloud decodes."
+    )
     usual = f"At {USUAL_DRAFT_MS:g} ms a draft token:", f"At acceptance {USUAL_ACCEPTANCE:g}:"
     by_acceptance = _crossover_table(found, "acceptance", ACCEPTANCES, lambda a: (a, USUAL_DRAFT_MS))
+    in_cloud = _crossover_table(found, "acceptance", ACCEPTANCES, lambda a: (a, USUAL_DRAFT_MS), cloud_mode=True)
     by_speed = _crossover_table(found, "draft ms/token", DRAFT_MS, lambda ms: (USUAL_ACCEPTANCE, ms))
-    return "\n\n".join([near, usual[0], by_acceptance, usual[1], by_speed])
+    back = "The same for a request that the cloud decodes, and that would come back at shorter round trips:"
+    return "\n\n".join([near, usual[0], by_acceptance, back, in_cloud, usual[1], by_speed])
 
 
 def _crossover_table(
-    found: Explanation, title: str, keys: Sequence[float], place: Callable[[float], tuple[float, float]]
+    found: Explanation,
+    title: str,
+    keys: Sequence[float],
+    place: Callable[[float], tuple[float, float]],
+    cloud_mode: bool = False,
 ) -> str:
     """Return a table with a row for each of `keys`, which `place` makes (acceptance, draft ms) of."""
     head = [title, *(f"{Path(spec).stem}, batch of {batch}" for spec in found.crossovers for batch in BATCH_SIZES)]
@@ -87,6 +97,7 @@ def _crossover_table(
         (spec, c.batch_size, c.acceptance, c.draft_ms): crossing(c)
         for spec, crossovers in found.crossovers.items()
         for c in crossovers
+        if c.cloud_mode == cloud_mode
     }
     body = [
         [f"{key:g}", *(at[spec, batch, *place(key)] for spec in found.crossovers for batch in BATCH_SIZES)]
@@ -109,7 +120,8 @@ def _importance_words(found: Explanation) -> str:
         "Every decision sees some features as they were at another decision, drawn from all scenarios; the rest is as "
         "it is. What features say together may be made up for by the others when one alone is replaced, so groups come "
         "first. This also parts features that go together in nature: a loss shows what the policy leans on, not what "
-        "it could do without if trained anew."
+        "it could do without if trained anew. What is there or not (a confidence, a last round) stays so, unless the "
+        "flag that says it is among what is replaced."
     )
 
 

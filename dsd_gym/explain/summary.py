@@ -67,11 +67,13 @@ def _crosses(found: Explanation) -> str:
     said = []
     for spec, places in found.crossovers.items():
         usual = [c for c in places if (c.acceptance, c.draft_ms) == (USUAL_ACCEPTANCE, USUAL_DRAFT_MS)]
+        edge, cloud = ([c for c in usual if c.cloud_mode == mode] for mode in (False, True))
         name = Path(spec).stem if spec.endswith(".safetensors") else spec
-        said.append(f"{name} {', '.join(f'{crossing_point(c)} at a batch of {c.batch_size}' for c in usual)}")
+        back = ", ".join(crossing_point(c) for c in cloud)
+        said.append(f"{name} {', '.join(f'{crossing_point(c)} at a batch of {c.batch_size}' for c in edge)} ({back})")
     return (
-        f"At acceptance {USUAL_ACCEPTANCE:g} and {USUAL_DRAFT_MS:g} ms a draft token the cloud decodes from a round "
-        f"trip of: {'; '.join(said)}."
+        f"At acceptance {USUAL_ACCEPTANCE:g} and {USUAL_DRAFT_MS:g} ms a draft token the cloud takes a request over "
+        f"from a round trip of, and (in brackets) keeps one that it decodes from: {'; '.join(said)}."
     )
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dsd_gym.comparison.statistics import MIN_SEEDS, expanded_tail
+from dsd_gym.comparison.statistics import MIN_SEEDS, interval
 from dsd_gym.studies.study import Line, Reading, Study, better_when_less, lines
 from dsd_gym.studies.sweep import Results
 
@@ -46,12 +46,13 @@ class BestWindow(NamedTuple):
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Return the mean of one value a seed, with its bootstrap interval (`comparison.statistics.bootstrap_ratio`)."""
+    """Return the mean of one value a seed, with its interval (`comparison.statistics.mean_ratio`)."""
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean())
     if len(array) < MIN_SEEDS or math.isnan(mean):
         return Estimate(mean, math.nan, math.nan)
-    return Estimate(mean, *_interval(array[_drawn(len(array))].mean(axis=1), len(array)))
+    resampled = array[_drawn(len(array))].mean(axis=1)
+    return Estimate(mean, *interval(mean, resampled, float(array.std()) / math.sqrt(len(array)), len(array)))
 
 
 def crossovers(study: Study, results: Results) -> list[Read]:
@@ -132,17 +133,12 @@ def _read(study: Study, panel: int, name: str, at: Callable[[np.ndarray], float]
     if study.seeds < MIN_SEEDS:
         return Read(panel, name, Estimate(clipped, math.nan, math.nan), beyond)
     found = np.clip([at(drawn) for drawn in _drawn(study.seeds)], low_end, high_end)
-    return Read(panel, name, Estimate(clipped, *_interval(found, study.seeds)), beyond)
+    low, high = interval(clipped, found, float(found.std()), study.seeds)
+    return Read(panel, name, Estimate(clipped, max(low, low_end), min(high, high_end)), beyond)
 
 
 def _drawn(seeds: int) -> np.ndarray:
     return np.random.default_rng(0).integers(seeds, size=(RESAMPLES, seeds))
-
-
-def _interval(found: np.ndarray, seeds: int) -> tuple[float, float]:
-    tail = 100.0 * expanded_tail(seeds)
-    low, high = np.percentile(found, [tail, 100.0 - tail])
-    return float(low), float(high)
 
 
 def _metric(study: Study) -> str:
