@@ -12,7 +12,8 @@ from dsd_gym.records import Decision
 
 
 class Heuristic(Controller):
-    """+2 when the whole window was accepted, else -1, never below 1 (the `heuristic` schedule of transformers).
+    """+2 when the whole window was accepted, else -1, never below 1 (the `heuristic_transient` schedule of
+    transformers, which begins each request anew; its `heuristic` takes the last window of one over into the next).
 
     transformers starts at 20 tokens; `first_window` is tuned by `python -m agents.tune heuristic`.
     """

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import dsd_gym
+from dsd_gym.comparison import series
 from dsd_gym.comparison.evaluation import Row
 from dsd_gym.comparison.series import binned
 from dsd_gym.config import ConfigError, build, config_hash, to_dict
@@ -135,11 +136,18 @@ def simulator_hash() -> str:
     root = Path(dsd_gym.__file__).parent
     apart = {"comparison", "studies", "explain"}
     simulated = [file for file in root.rglob("*.py") if not apart.intersection(file.relative_to(root).parts)]
-    files = [*sorted(simulated), Path(__file__), HARDWARE_FILE, STAIRCASE_FILE]
+    files = [*sorted(simulated), Path(__file__), Path(series.__file__), HARDWARE_FILE, STAIRCASE_FILE]
     digest = hashlib.sha256(dsd_gym.__version__.encode())
     for file in files:
         digest.update(file.relative_to(root.parent).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def controller_digest(spec: str) -> str:
+    """Return a digest of all that a controller's decisions depend on: its source, and the file that it names."""
+    file = Path(spec.removeprefix("table:"))
+    content = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+    return hashlib.sha256(repr((spec, content, agents_hash())).encode()).hexdigest()
 
 
 @cache

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dsd_gym.comparison.cells import scenario_digest
+from dsd_gym.comparison.cells import controller_digest, scenario_digest
 from dsd_gym.comparison.compare import Progress
 from dsd_gym.comparison.parallel import run_all
 from dsd_gym.comparison.segments import Segment, SegmentResult, run_segment
@@ -99,7 +99,7 @@ def _together(segment: Segment, results: Sequence[SegmentResult]) -> LongRun:
 
 def _file(folder: Path, segment: Segment) -> Path:
     """Return where a segment is kept; one of another scenario, controller or simulator is another file."""
-    key = scenario_digest(segment.scenario), segment.controller
+    key = scenario_digest(segment.scenario), controller_digest(segment.controller)
     digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
     return folder / f"segments-{digest}" / f"seed{segment.seed}.json"
 

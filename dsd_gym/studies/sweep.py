@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from dsd_gym.comparison.cells import Cell, MakeController, agents_hash, scenario_digest
+from dsd_gym.comparison.cells import Cell, MakeController, controller_digest, scenario_digest
 from dsd_gym.comparison.compare import Progress
 from dsd_gym.comparison.evaluation import Row
 from dsd_gym.comparison.groups import grouped, run_group
@@ -58,10 +58,7 @@ def _metrics(row: Row) -> dict[str, float]:
 
 def _key(cell: Cell) -> str:
     """Return what a cell's result depends on, as a digest."""
-    spec = cell.controller
-    file = Path(spec)
-    content = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
-    parts = (scenario_digest(cell.scenario), spec, content, cell.seed, agents_hash())
+    parts = (scenario_digest(cell.scenario), controller_digest(cell.controller), cell.seed)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
 
 
