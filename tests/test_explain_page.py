@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_explain import FAR_MS, LIKELY, NEAR, make
 from test_policies import make_policy
@@ -13,12 +14,14 @@ import evaluate
 from agents import make_controller
 from dsd_gym.comparison.statistics import Ratio
 from dsd_gym.comparison.window_map import RTT_MS
+from dsd_gym.explain import sides
 from dsd_gym.explain.acts import ByTree
 from dsd_gym.explain.crossover import Crossover, cloud_from, crossovers
 from dsd_gym.explain.importance import Importance
 from dsd_gym.explain.page import crossing, kept_by_hand
 from dsd_gym.explain.runs import Work, run
 from dsd_gym.explain.summary import matters, misread
+from dsd_gym.priced_inputs import ASKED
 from policies import load_policy, save_policy
 
 YAML = """
@@ -28,6 +31,18 @@ drain_ms: 4000
 workload: {rate_per_s: 6}
 lengths: {prompt_mean: 50, prompt_median: 40, output_mean: 16, output_median: 16}
 """
+
+
+def test_decisions_are_counted_by_where_the_request_is_and_what_the_cloud_costs() -> None:
+    names = list(ASKED)
+    asked, done = np.zeros((200, len(names))), np.full(200, 4)
+    asked[:, names.index("cloud_over_edge_dear")] = 0.5 + 0.5 * math.log(0.72)
+    asked[:80, names.index("cloud_mode")] = 1.0
+    asked[80:180, names.index("has_last_confidence")] = 1.0
+    done[:60] = done[80:90] = 0
+    (side,) = (side for side in sides.counted(asked, done) if sum(side.counts))
+    assert (side.low, side.high, side.counts, side.cloud_shares) == (0.7, 0.75, (100, 20, 80), (0.1, 0.0, 0.75))
+    assert sides.table([side])[1] == ["0.7 to 0.75", "10 % of 100", "-", "75 % of 80"]
 
 
 def test_the_cloud_decodes_from_the_first_round_trip_past_the_threshold() -> None:

@@ -15,6 +15,7 @@ from dsd_gym.explain.crossover import Crossover, crossovers
 from dsd_gym.explain.distil import Trial, check_installed, distil, leaf_shares
 from dsd_gym.explain.importance import Importance, importances
 from dsd_gym.explain.runs import Cells, Work, pooled, run_each
+from dsd_gym.explain.sides import Side, sides
 from dsd_gym.scenario import Scenario
 from dsd_gym.window_tree import WindowTree
 
@@ -53,6 +54,7 @@ class Explanation:
     evaluation: Evaluation
     """The policy, its tree and the rival; the window maps of all three."""
     crossovers: dict[str, list[Crossover]]
+    sides: list[Side]
     importances: list[Importance]
     trials: list[Trial]
     fitted_in: str
@@ -91,6 +93,7 @@ def explain(asked: Question, save_tree: SaveTree) -> Explanation:
         asked.command,
         evaluation,
         {name: crossovers(name, make, shortest) for name in (policy, RIVAL)},
+        sides(policy, make, [(scenario, seed) for scenario in asked.scenarios for seed in asked.seeds], jobs, progress),
         found,
         trials,
         asked.fitted_in,

@@ -10,6 +10,7 @@ from dsd_gym.comparison.statistics import MIN_SEEDS, interval_words
 from dsd_gym.comparison.tables import markdown_table, percent
 from dsd_gym.comparison.window_map import BATCH_SIZES, RTT_MS
 from dsd_gym.config import ConfigError
+from dsd_gym.explain import sides
 from dsd_gym.explain.crossover import ACCEPTANCES, DRAFT_MS, USUAL_ACCEPTANCE, USUAL_DRAFT_MS, Crossover
 from dsd_gym.explain.explanation import Explanation
 from dsd_gym.explain.pictures import draw
@@ -48,6 +49,7 @@ def page(found: Explanation, pictures: Mapping[str, str], by_hand: str = "") -> 
         f"## In short\n\n{summary(found)}",
         f"## The window over round trip, acceptance and load{shown['window_map']}",
         _crossovers(found),
+        f"## Edge or cloud\n\n{_sides_words()}\n\n{markdown(sides.table(found.sides))}",
         f"## What it heeds\n\n{_importance_words(found)}{shown['importance']}\n\n{_importance_table(found)}",
         f"## A tree that does nearly the same\n\n{_tree_words(found)}\n\n```\n{_tree(found)}\n```{_estimates(found)}",
         f"## What the tree costs\n\n{markdown_table(found.evaluation)}",
@@ -113,6 +115,14 @@ def crossing(place: Crossover) -> str:
     if math.isinf(place.cloud_from_ms):
         return f"{place.near or 'cloud'}, edge up to {RTT_MS[-1]:g} ms"
     return f"{place.near or 'cloud'}, cloud from {place.cloud_from_ms:g} ms"
+
+
+def _sides_words() -> str:
+    return (
+        "Share of decisions for the cloud in the policy's own runs, by what the cloud is expected to cost over what "
+        "the best window is (`dsd_gym/pricing.py`, others' delay charged three times), and by where the request is: "
+        "at the edge with a window behind it, before its first window, or decoded by the cloud."
+    )
 
 
 def _importance_words(found: Explanation) -> str:

@@ -41,7 +41,8 @@ def draw_lines(study: Study, results: Results, path: Path) -> Path:
     for panel, axes in enumerate(grid):
         for index, line in enumerate(lines(study)):
             shade, style = _look(study, index)
-            found = [estimate([seed[metric] for seed in results[panel, x, line]]) for x in range(len(study.x.values))]
+            places = range(len(study.x.values))
+            found = [estimate([seed[metric] for seed in results[panel, x, line]], metric) for x in places]
             spread = [
                 [0.0 if math.isnan(e.low) else e.value - e.low for e in found],
                 [0.0 if math.isnan(e.high) else e.high - e.value for e in found],

@@ -72,7 +72,7 @@ def _table(study: Study, results: Results, metric: str) -> str:
 
 def _cell(study: Study, results: Results, panel: int, x: int, line: Line, metric: str) -> str:
     values = [seed[metric] for seed in results[panel, x, line]]
-    text = _figure(estimate(values))
+    text = _figure(estimate(values, metric))
     reference = next((other for other in lines(study) if other.name == study.reference), None)
     compared = "_ms" in metric or metric.endswith("_s")
     if reference is None or reference == line or not compared:
@@ -81,7 +81,7 @@ def _cell(study: Study, results: Results, panel: int, x: int, line: Line, metric
     if math.isnan(ratio.estimate):
         return text
     interval = "" if math.isnan(ratio.low) else f" [{_percent(ratio.low)},{_percent(ratio.high)}]"
-    return f"{_number(estimate(values).value)} {_percent(ratio.estimate)} %{interval}"
+    return f"{_number(estimate(values, metric).value)} {_percent(ratio.estimate)} %{interval}"
 
 
 def _reads_table(study: Study, reads: Sequence[Read]) -> str:

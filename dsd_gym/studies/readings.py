@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dsd_gym.comparison.statistics import MIN_SEEDS, interval
-from dsd_gym.studies.study import Line, Reading, Study, better_when_less, lines
+from dsd_gym.studies.study import Line, Reading, Study, better_when_less, bounds, lines
 from dsd_gym.studies.sweep import Results
 
 RESAMPLES = 2000
@@ -45,14 +45,16 @@ class BestWindow(NamedTuple):
     value: float
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Return the mean of one value a seed, with its interval (`comparison.statistics.mean_ratio`)."""
+def estimate(values: Sequence[float], metric: str) -> Estimate:
+    """Return the mean of a metric, one value a seed, with its interval (`comparison.statistics.mean_ratio`)."""
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean())
     if len(array) < MIN_SEEDS or math.isnan(mean):
         return Estimate(mean, math.nan, math.nan)
     resampled = array[_drawn(len(array))].mean(axis=1)
-    return Estimate(mean, *interval(mean, resampled, float(array.std()) / math.sqrt(len(array)), len(array)))
+    low, high = interval(mean, resampled, float(array.std()) / math.sqrt(len(array)), len(array))
+    least, most = bounds(metric)
+    return Estimate(mean, max(low, least), min(high, most))
 
 
 def crossovers(study: Study, results: Results) -> list[Read]:

@@ -188,6 +188,12 @@ def better_when_less(metric: str) -> bool:
     return "_ms" in metric or metric in ("rejected", "unfinished", "target_utilisation")
 
 
+def bounds(metric: str) -> tuple[float, float]:
+    """Return the least and the greatest value that a metric can have."""
+    shares = ("slo_attainment", "cloud_share", "acceptance_rate", "target_utilisation")
+    return 0.0, 1.0 if metric.partition(".")[0] in shares else math.inf
+
+
 def not_a_number(value: float | None) -> float:
     """Return a metric as a number: nan for what never happened."""
     return math.nan if value is None else float(value)
