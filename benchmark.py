@@ -29,7 +29,7 @@ from dsd_gym.comparison.parallel import cpu_count
 from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.comparison.segments import peak_memory_mb, run_segment, split
 from dsd_gym.config import parse_assignments
-from dsd_gym.files import exits_cleanly, write_atomically
+from dsd_gym.files import Parser, exits_cleanly, number_above_0, whole_number, write_atomically
 from dsd_gym.observation import Observation
 from dsd_gym.records import Decision
 from dsd_gym.scenario import Scenario
@@ -83,16 +83,16 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("what", nargs="?", choices=("simulator", "runtime", "links", "hour"), default="simulator")
     add("--json", action="store_true", help="print one JSON object")
-    add("--seconds", type=float, default=5.0, help="CPU seconds for each figure (default: 5)")
-    add("--repeats", type=int, default=5, help="of each figure of the runtime (default: 5)")
-    add("--fraction", type=float, default=1.0, help="of the hour (default: 1)")
-    add("--segments", type=int, default=12, help="of the hour, each kept when done; 1 is unbroken")
+    add("--seconds", type=number_above_0, default=5.0, help="CPU seconds for each figure (default: 5)")
+    add("--repeats", type=whole_number, default=5, help="of each figure of the runtime (default: 5)")
+    add("--fraction", type=number_above_0, default=1.0, help="of the hour (default: 1)")
+    add("--segments", type=whole_number, default=12, help="of the hour, each kept when done; 1 is unbroken")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help=f"change {HOUR} for the hour")
-    add("--jobs", type=int, default=cpu_count(), help="for the hour (default: one a processor)")
+    add("--jobs", type=whole_number, default=cpu_count(), help="for the hour (default: one a processor)")
     add("--ray", metavar="ADDRESS", help="of a Ray cluster that runs the hour instead")
     add("--out", type=Path, default=HOUR_OUT, help=f"folder for the hour (default: {HOUR_OUT})")
     return parser

@@ -46,4 +46,4 @@ def _state(folder: Path) -> dict[str, Any] | None:
         state: dict[str, Any] = json.loads((folder / STATE).read_text())
     except (OSError, ValueError):
         return None
-    return state
+    return state if isinstance(state, dict) and {"decisions", "of_decisions"} <= state.keys() else None

@@ -39,7 +39,7 @@ class Ppo:
     entropy: NonNegative = 0.01
     """Weight of the entropy bonus; falls linearly to a tenth of this."""
     value_weight: NonNegative = 0.5
-    hidden: tuple[Count, ...] = (64, 64)
+    hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (64, 64)
     """Neurons of each hidden layer, of the policy and of the critic alike."""
     activation: Literal["tanh", "relu"] = "tanh"
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.98
@@ -214,9 +214,12 @@ def scenario_ranges(chosen: Training) -> dict[str, Any]:
     return {"scenario": chosen.scenario, "base": config.to_dict(base), "ranges": ranges}
 
 
-def run_hash(chosen: Training) -> str:
-    """Return 12 hex digits of what a run is: its config, and the deployments that the scenario it names holds today."""
-    parts = json.dumps([config.config_hash(chosen), scenario_ranges(chosen)], sort_keys=True)
+def run_hash(chosen: AnyConfig) -> str:
+    """Return 12 hex digits of what is trained: the config but for the comparison after it, and the deployments that the
+    scenario it names holds today."""
+    data = {key: value for key, value in config.to_dict(chosen).items() if key != "comparison"}
+    trained = config.build(type(chosen), data, source=chosen.name)
+    parts = json.dumps([config.config_hash(trained), scenario_ranges(chosen)], sort_keys=True)
     return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
 

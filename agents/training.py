@@ -18,7 +18,9 @@ from agents.imitation import imitate
 from agents.learner import build, make_env
 from agents.ppo import StreamPPO
 from agents.train_config import TrainConfig
-from agents.workers import Workers, WorkersLost
+from agents.workers import Workers
+from dsd_gym.config import ConfigError
+from dsd_gym.errors import UserError
 
 RESUMED = 10**9
 """Seeds from here on are for resumed runs."""
@@ -42,7 +44,11 @@ def make_learner(train_config: TrainConfig, folder: Path, resume: bool, kind: ty
 
 def _resume(model: StreamPPO, train_config: TrainConfig, folder: Path) -> None:
     state = read_state(folder, train_config)
-    model.set_parameters(str(folder / WEIGHTS), device="cpu")
+    try:
+        model.set_parameters(str(folder / WEIGHTS), device="cpu")
+    except (ValueError, KeyError, RuntimeError, EOFError) as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"{folder / WEIGHTS}: cannot be resumed from ({told}); delete it to begin anew") from None
     model.num_timesteps = state["decisions"]
     model.restore_ranges(state["lows"], state["highs"])
 
@@ -85,7 +91,7 @@ def learn(
 def _learn_on(model: StreamPPO, train_config: TrainConfig, folder: Path, progress: Progress) -> None:
     try:
         model.learn(train_config.decisions - model.num_timesteps, progress, reset_num_timesteps=False)
-    except (KeyboardInterrupt, WorkersLost):
+    except (KeyboardInterrupt, UserError):  # of workers that are lost, or a comparison on the way that cannot be made
         save_checkpoint(model, train_config, folder)
         print(f"\nstopped at {model.num_timesteps} decisions; go on with --resume", file=sys.stderr)
         raise

@@ -34,7 +34,7 @@ from agents.tune_table import WINDOWS, for_vllm
 from agents.turbospec import TurboSpec
 from agents.ucb import Ucb
 from dsd_gym.config import ConfigError, did_you_mean
-from dsd_gym.files import exits_cleanly
+from dsd_gym.files import Parser, exits_cleanly, whole_number
 from dsd_gym.scenario import Scenario
 from dsd_gym.simulator import simulate
 
@@ -140,11 +140,11 @@ def _shown(constants: Constants) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m agents.tune", description="Choose the rules' constants.")
+    parser = Parser(prog="python -m agents.tune", description="Choose the rules' constants.")
     parser.add_argument("rule", nargs="?", default="all", help=f"{', '.join(TUNED)}, or all (default)")
-    parser.add_argument("--deployments", type=int, default=24, help="how many are drawn (default: 24)")
+    parser.add_argument("--deployments", type=whole_number, default=24, help="how many are drawn (default: 24)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws and of the luck in them (default: 0)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--jobs", type=whole_number, default=2, help="processes (default: 2)")
     return parser
 
 

@@ -25,7 +25,7 @@ from agents.tune_runs import FAMILY, draw, shortened
 from agents.tune_sweep import LAST_BATCHES, Sweep, sweep
 from dsd_gym.config import ConfigError
 from dsd_gym.family import Family, load_scenario_or_family
-from dsd_gym.files import exits_cleanly, write_atomically
+from dsd_gym.files import Parser, exits_cleanly, number_above_0, whole_number, write_atomically
 from dsd_gym.observation import MAX_WINDOW
 from dsd_gym.scenario import Scenario, Workload
 
@@ -86,14 +86,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m agents.tune_table", description="Fill a batch-size table.")
+    parser = Parser(prog="python -m agents.tune_table", description="Fill a batch-size table.")
     parser.add_argument("--scenarios", nargs="+", default=[FAMILY], help=f"scenarios or families (default: {FAMILY})")
     parser.add_argument("--out", type=Path, required=True, help="the YAML file to write")
     parser.add_argument("--windows", type=int, nargs="+", default=WINDOWS, help="windows to try")
-    parser.add_argument("--loads", type=float, nargs="+", default=LOADS, help="of saturation, for plain scenarios")
-    parser.add_argument("--deployments", type=int, default=24, help="drawn from a family (default: 24)")
+    parser.add_argument("--loads", type=number_above_0, nargs="+", default=LOADS, help="of saturation, plain scenarios")
+    parser.add_argument("--deployments", type=whole_number, default=24, help="drawn from a family (default: 24)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws and of the luck in them (default: 0)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--jobs", type=whole_number, default=2, help="processes (default: 2)")
     return parser
 
 

@@ -6,12 +6,12 @@ python -m dsd_gym.calibrate_acceptance --fit    # the parameters anew (needs sci
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from dsd_gym.acceptance import PROFILES, AcceptanceProfile, accepted_run
+from dsd_gym.files import Parser, exits_cleanly
 from dsd_gym.luck import FloatArray
 
 WINDOW = 10
@@ -144,9 +144,10 @@ def _table(profile: AcceptanceProfile, published: AcceptanceStatistics) -> str:
     return "\n".join(lines)
 
 
+@exits_cleanly
 def main() -> None:
     """Print the comparison, of refitted profiles if asked."""
-    parser = argparse.ArgumentParser(description="Compare the acceptance profiles with published data.")
+    parser = Parser("dsd_gym.calibrate_acceptance", description="Compare the acceptance profiles with published data.")
     parser.add_argument("--fit", action="store_true", help="fit the parameters anew before the comparison")
     again = parser.parse_args().fit
     for name, published in PUBLISHED.items():

@@ -24,7 +24,7 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
-    """Wrap a script's `main`: what the user can put right ends in one line on stderr and exit code 2.
+    """Wrap a script's `main`: what the user can put right, files included, ends in one line on stderr and exit code 2.
 
     An interrupt ends in 130 and a reader that has gone away (`| head`) in 141, both without a traceback.
     """
@@ -45,6 +45,11 @@ def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
             # The interpreter flushes stdout once more as it ends: give it somewhere to go.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(BROKEN_PIPE) from None
+        except OSError as error:
+            if error.filename is None:
+                raise
+            print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+            raise SystemExit(USAGE_ERROR) from None
 
     return wrapped
 

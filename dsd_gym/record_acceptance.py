@@ -5,12 +5,11 @@ python -m dsd_gym.record_acceptance session.jsonl --format runtime --out recordi
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from dsd_gym.config import ConfigError
-from dsd_gym.files import exits_cleanly
+from dsd_gym.files import Parser, exits_cleanly
 from dsd_gym.recorded import RecordedAcceptance, RecordedRequest, write_recording
 from dsd_gym.recorded.hazard import fit_hazard
 from dsd_gym.recorded.session_log import read_session_log
@@ -44,7 +43,7 @@ def summary(requests: Sequence[RecordedRequest]) -> str:
 @exits_cleanly
 def main(arguments: Sequence[str] | None = None) -> None:
     """Import, and say what was found."""
-    parser = argparse.ArgumentParser(prog="python -m dsd_gym.record_acceptance", description=__doc__.partition("\n")[0])
+    parser = Parser(prog="python -m dsd_gym.record_acceptance", description=__doc__.partition("\n")[0])
     parser.add_argument("source", type=Path, help="a session log, or vLLM's responses as JSON or JSON lines")
     parser.add_argument("--format", choices=IMPORTERS, required=True, help="who wrote the source")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the recording")

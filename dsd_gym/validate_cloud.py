@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from typing import NamedTuple
 
-from dsd_gym.files import exits_cleanly
+from dsd_gym.files import Parser, exits_cleanly, whole_number
 from dsd_gym.metrics import request_latencies
 from dsd_gym.observation import Observation
 from dsd_gym.records import Decision, Round
@@ -111,9 +110,9 @@ def table(points: list[Cell], markdown: bool = False) -> str:
 @exits_cleanly
 def main() -> None:
     """Run the 15 points and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m dsd_gym.validate_cloud", description=__doc__)
+    parser = Parser(prog="python -m dsd_gym.validate_cloud", description=__doc__)
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
-    parser.add_argument("--max-batch-tokens", type=int, default=2048, help="tokens in one iteration (default: 2048)")
+    parser.add_argument("--max-batch-tokens", type=whole_number, default=2048, help="of one iteration (default: 2048)")
     options = parser.parse_args()
     print(table(cells(options.max_batch_tokens), options.markdown))
 

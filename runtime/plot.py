@@ -5,14 +5,13 @@ python -m runtime.plot LOG [--out session.png]
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsd_gym.comparison.plot_style import COLOURS, legend, make_grid, save
 from dsd_gym.config import ConfigError
-from dsd_gym.files import exits_cleanly
+from dsd_gym.files import Parser, exits_cleanly
 from dsd_gym.records import Round
 from runtime.edge.log import read_log
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 @exits_cleanly
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the rounds of a log that `serve.py --log` has written."""
-    parser = argparse.ArgumentParser("runtime.plot", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = Parser("runtime.plot", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("log", type=Path, help="JSON lines, as `serve.py edge --log FILE` writes them")
     parser.add_argument("--out", type=Path, default=Path("session.png"), help="default: session.png")
     options = parser.parse_args(arguments)

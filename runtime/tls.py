@@ -51,7 +51,7 @@ def _read_roots(path: Path) -> bytes:
     text = read_text(path, "CA certificate")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
-    except (ssl.SSLError, ValueError) as error:
+    except (ssl.SSLError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: not a CA certificate in PEM form: {_reason(error)}") from None
     return text.encode()
 

@@ -356,3 +356,14 @@ def test_concurrent_writers_do_not_mix(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(set(path.read_text())) == 1 and len(path.read_text()) == 9999
+
+
+def test_a_file_that_the_system_refuses_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    @exits_cleanly
+    def main() -> None:
+        write_atomically(Path("/proc/nowhere/x"), "text")
+
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    said = capsys.readouterr().err
+    assert said.startswith("error: /proc/nowhere") and said.count("\n") == 1

@@ -137,6 +137,32 @@ def test_another_config_does_not_resume(run: tuple[TrainConfig, Path, StreamPPO]
         make_learner(quick(seed=1), folder, resume=True)
 
 
+def test_another_comparison_resumes(run: tuple[TrainConfig, Path, StreamPPO]) -> None:
+    _, folder, model = run
+    again = make_learner(quick(**{"comparison.max_requests": 30}), folder, resume=True)
+    assert again.num_timesteps == model.num_timesteps
+
+
+def test_a_comparison_on_the_way_that_fails_leaves_a_checkpoint(tmp_path: Path) -> None:
+    config = quick(**{"comparison.score_every": 256})
+
+    def fail(model: StreamPPO) -> dict[str, float]:
+        raise ConfigError("nobody is scored")
+
+    with pytest.raises(ConfigError, match="nobody is scored"):
+        training.learn(config, tmp_path, score=fail)
+    assert read_state(tmp_path, config)["decisions"] == 256 and unfinished(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["checkpoint.zip", "checkpoint.json"])
+def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, damage: str) -> None:
+    config = quick()
+    trained(config, tmp_path)
+    (tmp_path / damage).write_bytes(b"[]")
+    with pytest.raises(ConfigError, match=r"^\S+: (cannot be resumed from|no checkpoint to resume from)[^\n]*$"):
+        make_learner(config, tmp_path, resume=True)
+
+
 def test_a_scenario_file_that_has_changed_does_not_resume(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(scenario_path("train/single").read_text())

@@ -126,7 +126,7 @@ def save(figure: Figure, path: Path) -> Path:
     """Write a PNG; ConfigError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+        figure.savefig(path, dpi=130, format="png")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     return path

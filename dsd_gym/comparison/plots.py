@@ -42,7 +42,7 @@ SHARES = 201
 def draw_all(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Draw every picture that the evaluation has something for; return the files written."""
     pictures: dict[str, Callable[[], Figure]] = {"tpot_distribution": lambda: tpot_distribution(evaluation)}
-    if "latency" in evaluation.scores.values():
+    if "latency" in evaluation.scores.values() and len(evaluation.controllers) > 1:
         pictures["normalised_latency"] = lambda: relative_latency(evaluation)
     for scenario in _to_show_over_time(evaluation):
         pictures[f"over_time_{scenario.replace('/', '_')}"] = lambda scenario=scenario: over_time(

@@ -95,7 +95,8 @@ def _reads_table(study: Study, reads: Sequence[Read]) -> str:
 
 
 def _read_title(study: Study) -> str:
-    return read_label(study).capitalize()
+    label = read_label(study)
+    return label[:1].upper() + label[1:]
 
 
 def _best_table(study: Study, best: Sequence[BestWindow]) -> str:
