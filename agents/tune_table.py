@@ -71,8 +71,8 @@ def print_sweep(swept: Sweep) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Sweep, fill a table, write it and print it."""
     options = _parser().parse_args(arguments)
-    if min(options.deployments, options.jobs) < 1 or options.seed < 0 or min(options.loads) <= 0.0:
-        raise ConfigError("--deployments, --jobs and --loads must be positive, and --seed at least 0")
+    if options.seed < 0:
+        raise ConfigError("--seed must be at least 0")
     scenarios = deployments(options.scenarios, options.loads, options.deployments, options.seed)
     longest = min([MAX_WINDOW, *(scenario.max_window for scenario in scenarios)])
     if not all(0 <= window <= longest for window in options.windows):

@@ -78,7 +78,7 @@ def test_a_tiny_sweep_writes_a_table_that_is_used(tmp_path: Path, capsys: pytest
     ("arguments", "complaint"),
     [
         (["--windows", "13"], "--windows must lie between 0 and 12"),
-        (["--loads", "0"], "must be positive"),
+        (["--loads", "0"], "--loads: expected a number above 0, got '0'"),
         (["--scenarios", "train/singel"], "no such scenario"),
     ],
 )
