@@ -50,7 +50,7 @@ def test_scores_are_relative_to_the_reference_on_each_deployment() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
-    [(["sgland"], "did you mean sglang"), (["awc", "--deployments", "0"], "--deployments: expected a whole number from 1 on")],
+    [(["sgland"], "did you mean sglang"), (["awc", "--deployments", "0"], "expected a whole number from 1 on")],
 )
 def test_a_wrong_call_ends_in_one_line(
     arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
