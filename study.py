@@ -1,7 +1,7 @@
 """Answer a question with a sweep: a study's YAML in; its page, with figures and tables, out.
 
 python study.py break_even                  configs/studies/break_even.yaml -> docs/studies/break_even.md
-python study.py all --smoke --out smoke     about a hundredth of every study
+python study.py all --smoke                 about a hundredth of every study -> runs/studies/smoke
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dsd_gym.studies.sweep import Results, sweep
 
 KEPT = Path("runs/studies")
 DOCS = Path(__file__).resolve().parent / "docs" / "studies"
+SMOKE = KEPT / "smoke"
 
 
 @exits_cleanly
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the studies that are named, or go on with them, and write their pages."""
     options = _parser().parse_args(arguments)
     names = sorted(file.stem for file in STUDY_FOLDER.glob("*.yaml")) if options.studies == ["all"] else options.studies
+    out = options.out or (SMOKE if options.smoke else DOCS)
+    out.mkdir(parents=True, exist_ok=True)
     for study in [load_study(name) for name in names]:
         command = f"python study.py {study.name}"
         if options.smoke:
@@ -37,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with progress_bar() as progress:
             kept = KEPT / f"{study.name}{'-smoke' if options.smoke else ''}.jsonl"
             results = sweep(study, make_controller, kept, options.jobs, progress)
-        print(f"{write(study, results, command, options.out)}: {study.title}", flush=True)
+        print(f"{write(study, results, command, out)}: {study.title}", flush=True)
 
 
 def write(study: Study, results: Results, command: str, out: Path) -> Path:
@@ -60,7 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     plain = argparse.RawDescriptionHelpFormatter
     parser = Parser("study.py", description=__doc__, formatter_class=plain)
     parser.add_argument("studies", nargs="+", metavar="STUDY", help="names under configs/studies, files, or all")
-    parser.add_argument("--out", type=Path, default=DOCS, help="folder for pages and figures (default: docs/studies)")
+    out = f"folder for pages and figures (default: docs/studies, or {SMOKE} with --smoke)"
+    parser.add_argument("--out", type=Path, help=out)
     parser.add_argument("--jobs", type=whole_number, default=cpu_count(), help="processes (default: one a processor)")
     parser.add_argument("--smoke", action="store_true", help="the ends of each axis, short runs, one seed")
     return parser

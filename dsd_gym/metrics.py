@@ -5,18 +5,19 @@ Pure functions. The simulator and the runtime write the same records, so one tab
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsd_gym.counts import Metrics
+from dsd_gym.counts import Counts, Metrics
 from dsd_gym.distribution import Exact
 from dsd_gym.records import Records, RequestRecord, Round
 from dsd_gym.rounds import as_array
 from dsd_gym.scoring import latencies_of, meets_slos
-from dsd_gym.tally import Tally
+from dsd_gym.tally import Tally, figures
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
@@ -24,6 +25,7 @@ __all__ = [
     "Metrics",
     "RequestLatencies",
     "meets_slos",
+    "metric_names",
     "request_latencies",
     "rounds_inside",
     "scored_requests",
@@ -70,6 +72,12 @@ def summarise(records: Records) -> Metrics:
         tally.add_request(request)
     tally.end(records)
     return tally.metrics()
+
+
+def metric_names(classes: Iterable[str] = ()) -> list[str]:
+    """Return the names that `summarise` gives to the figures of a run with these request classes."""
+    counts = Counts(scored_by_class=Counter(dict.fromkeys(classes, 0)))
+    return list(figures(counts, {name: Exact() for name in RequestLatencies._fields}))
 
 
 def scored_requests(records: Records) -> list[RequestRecord]:

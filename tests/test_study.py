@@ -139,14 +139,28 @@ def test_the_script_writes_a_page_whose_pictures_are_there(tmp_path: Path, monke
     ("changes", "said"),
     [
         ({"x": {"label": "x", "values": [1]}}, "tiny.yaml: x: key is missing"),
-        ({"x": {"label": "x", "values": [{"seed": 1}]}}, "tiny.yaml: x: mappings need names"),
+        ({"x": {"label": "x", "values": [{"seed": 1}]}}, "tiny.yaml: x: values that are not numbers need names"),
+        ({"x": {"label": "x", "key": "router", "values": ["jsq", "random"]}}, "x: values that are not numbers need"),
         ({"x": {"label": "x", "key": "seed", "values": [1], "names": ["a", "b"]}}, "names must be as many"),
         ({"colour": 1}, "tiny.yaml: colour"),
+        ({"name": "../tiny"}, "tiny.yaml: name: "),
+        ({"controllers": ["static:4"], "reading": {"kind": "crossover"}}, "tiny.yaml: .*two controllers, not of"),
+        ({"controllers": ["awc"], "reading": {"kind": "best_window"}}, "tiny.yaml: .*none of awc is a fixed window"),
     ],
 )
 def test_a_wrong_study_is_one_clear_line(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         tiny(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"metrics": ["tpot_mss"]}, {"reading": {"kind": "capacity", "metric": "tpot_mss"}}, {"metrics": ["tpot_ms.chat"]}],
+)
+def test_an_unknown_metric_is_one_line_before_the_sweep(changes: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"study: metrics: no tpot_ms.*did you mean tpot_ms"):
+        sweep(tiny(**changes), make_controller, tmp_path / "cells.jsonl", jobs=1)
+    assert not (tmp_path / "cells.jsonl").exists()
 
 
 def test_a_wrong_key_of_the_scenario_names_the_study() -> None:

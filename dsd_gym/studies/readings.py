@@ -63,8 +63,8 @@ def crossovers(study: Study, results: Results) -> list[Read]:
     for panel in range(_panels(study)):
         for index, variant in enumerate(study.variants):
             first, second = (line for line in lines(study) if line.variant == index)
-            pair = [_values(study, results, panel, line, _metric(study)) for line in (first, second)]
-            sign = 1.0 if better_when_less(_metric(study)) else -1.0
+            pair = [_values(study, results, panel, line, study.read_metric) for line in (first, second)]
+            sign = 1.0 if better_when_less(study.read_metric) else -1.0
 
             def crossing(seeds: np.ndarray, pair: list[np.ndarray] = pair, sign: float = sign) -> float:
                 gap = sign * np.log(pair[1][:, seeds].mean(axis=1) / pair[0][:, seeds].mean(axis=1))
@@ -80,7 +80,7 @@ def capacities(study: Study, results: Results) -> list[Read]:
     found = []
     for panel in range(_panels(study)):
         for line in lines(study):
-            values = _values(study, results, panel, line, _metric(study))
+            values = _values(study, results, panel, line, study.read_metric)
 
             def reach(seeds: np.ndarray, values: np.ndarray = values) -> float:
                 gap = (reading.level - values[:, seeds].mean(axis=1)).tolist()
@@ -93,7 +93,7 @@ def capacities(study: Study, results: Results) -> list[Read]:
 
 def best_windows(study: Study, results: Results) -> list[BestWindow]:
     """Return the best `static:K` at each place, for each variant."""
-    reading, metric = study.reading or Reading("best_window"), _metric(study)
+    reading, metric = study.reading or Reading("best_window"), study.read_metric
     sign = 1.0 if better_when_less(metric) else -1.0
     found = []
     for panel in range(_panels(study)):
@@ -141,10 +141,6 @@ def _read(study: Study, panel: int, name: str, at: Callable[[np.ndarray], float]
 
 def _drawn(seeds: int) -> np.ndarray:
     return np.random.default_rng(0).integers(seeds, size=(RESAMPLES, seeds))
-
-
-def _metric(study: Study) -> str:
-    return (study.reading.metric if study.reading else "") or study.metrics[0]
 
 
 def _panels(study: Study) -> int:

@@ -30,7 +30,7 @@ class Axis:
     values: Annotated[tuple[Any, ...], Field(min_length=1)]
     key: str = ""
     names: tuple[str, ...] = ()
-    """What to call each value; needed for mappings, which have no place on a scale of numbers."""
+    """What to call each value; needed for those that are no numbers, which have no place on a scale."""
     log: bool = False
 
     def __post_init__(self) -> None:
@@ -39,8 +39,8 @@ class Axis:
         mappings = all(isinstance(value, dict) for value in self.values)
         if not self.key and not mappings:
             raise ValueError("key is missing, and not every value is a mapping")
-        if mappings and not self.names:
-            raise ValueError("mappings need names")
+        if not self.names and not all(isinstance(value, int | float) for value in self.values):
+            raise ValueError("values that are not numbers need names")
 
     def settings(self, index: int) -> dict[str, Any]:
         """Return the dotted keys of one value."""
@@ -92,7 +92,8 @@ class Study:
     scenario: str
     x: Axis
     controllers: Annotated[tuple[str, ...], Field(min_length=1)]
-    name: str = "study"
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] = "study"
+    """That of its page and figures."""
     set: dict[str, Any] = field(default_factory=dict)
     """Dotted keys that differ from the scenario throughout."""
     panels: Axis | None = None
@@ -106,6 +107,20 @@ class Study:
     log_y: bool = False
     finding: str = ""
     """What the figures say, in words."""
+
+    def __post_init__(self) -> None:
+        kind = self.reading.kind if self.reading else ""
+        for variant in self.variants:
+            own = variant.controllers or self.controllers
+            if kind == "crossover" and len(own) != 2:
+                raise ValueError(f"reading: a crossover is of two controllers, not of {', '.join(own)}")
+            if kind == "best_window" and not any(spec.startswith("static:") for spec in own):
+                raise ValueError(f"reading: none of {', '.join(own)} is a fixed window, static:K")
+
+    @property
+    def read_metric(self) -> str:
+        """The metric that the reading goes by."""
+        return (self.reading.metric if self.reading else "") or self.metrics[0]
 
 
 class Line(NamedTuple):

@@ -12,6 +12,9 @@ from dsd_gym.comparison.compare import Progress
 from dsd_gym.comparison.evaluation import Row
 from dsd_gym.comparison.groups import grouped, run_group
 from dsd_gym.comparison.parallel import run_all
+from dsd_gym.config import ConfigError, did_you_mean
+from dsd_gym.metrics import metric_names
+from dsd_gym.scenario import Scenario
 from dsd_gym.studies.study import Line, Study, not_a_number, points
 
 Results = dict[tuple[int, int, Line], list[dict[str, float]]]
@@ -31,6 +34,7 @@ def sweep(
     places: list[tuple[tuple[int, int, Line], list[str]]] = []
     for panel, x, line, scenario in points(study):
         make_controller(line.controller, scenario.max_window)  # a wrong spec is found before anything long begins
+        _check_metrics(study, scenario)
         keys = []
         for seed in range(study.seeds):
             cell = Cell(scenario, line.controller, seed, False, make_controller)
@@ -52,6 +56,13 @@ def sweep(
     return {place: [done[key] for key in keys] for place, keys in places}
 
 
+def _check_metrics(study: Study, scenario: Scenario) -> None:
+    known = metric_names(kind.name for kind in scenario.classes)
+    for metric in (*study.metrics, study.read_metric):
+        if metric not in known:
+            raise ConfigError(f"{study.name}: metrics: no {metric}{did_you_mean(metric, known)}")
+
+
 def _metrics(row: Row) -> dict[str, float]:
     return {name: not_a_number(value) for name, value in row.metrics.items()}
 
@@ -63,14 +74,14 @@ def _key(cell: Cell) -> str:
 
 
 def _read(kept: Path) -> dict[str, dict[str, float]]:
-    """Return the finished cells; a last line that was cut off is left out."""
+    """Return the finished cells; lines that were cut off or damaged are left out."""
     found: dict[str, dict[str, float]] = {}
-    lines: Sequence[str] = kept.read_text(encoding="utf-8").splitlines() if kept.is_file() else ()
+    lines: Sequence[str] = kept.read_text(encoding="utf-8", errors="replace").splitlines() if kept.is_file() else ()
     for line in lines:
         try:
             entry = json.loads(line)
-            found[entry["cell"]] = entry["metrics"]
-        except (ValueError, KeyError, TypeError):
+            found[entry["cell"]] = {name: float(value) for name, value in entry["metrics"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return found
 
