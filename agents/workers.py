@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -17,7 +15,7 @@ from typing import Any, NamedTuple
 from agents.rollouts import Rollout, RolloutWorker, Weights
 from agents.shares import Share, shares
 from agents.train_config import TrainConfig
-from dsd_gym.comparison.parallel import end_with_parent
+from dsd_gym.comparison.parallel import end_with_parent, interrupts_ignored
 from dsd_gym.config import ConfigError
 
 RETRIES = 2
@@ -97,7 +95,7 @@ class ProcessWorkers(Workers):
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, *self._arguments(place)), daemon=True)
-        with _interrupts_ignored():
+        with interrupts_ignored():
             process.start()
         theirs.close()
         return Worker(process, ours)
@@ -147,13 +145,3 @@ def _work(pipe: Connection[Any, Any], train_config: TrainConfig, count: int, see
         except Exception as error:
             error.add_note(f"in a rollout worker:\n{traceback.format_exc()}")
             pipe.send(error)
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Let a process that starts ignore Ctrl-C while it imports: it would tell of it at length."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,12 @@ def square(task: Task) -> int:
     if len(attempts.read_text().splitlines()) <= task.kills:
         os.kill(os.getpid(), signal.SIGKILL)
     return task.number**2
+
+
+def sleeps(number: int) -> int:
+    """Take a minute."""
+    time.sleep(60.0)
+    return number
 
 
 def fails(number: int) -> int:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from parallel_work import Task, fails, square
 from dsd_gym.comparison import parallel, ray_workers
 from dsd_gym.comparison.parallel import run_all
 from dsd_gym.config import ConfigError
+from dsd_gym.files import INTERRUPTED
 
 
 def attempts(folder: Path) -> dict[int, list[str]]:
@@ -44,6 +49,32 @@ def test_a_piece_that_kills_every_worker_ends_in_one_line(tmp_path: Path) -> Non
 def test_an_error_of_the_work_is_raised_as_it_is(jobs: int) -> None:
     with pytest.raises(ValueError, match="three is wrong"):
         list(run_all(fails, [1, 3], jobs))
+
+
+@pytest.mark.parametrize("after_s", [0.1, 3.0])
+def test_an_interrupt_ends_workers_at_once_and_without_a_word(tmp_path: Path, after_s: float) -> None:
+    """While they import, and while they work."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy\nfrom dsd_gym.comparison.parallel import run_all\nfrom dsd_gym.files import exits_cleanly\n"
+        "from parallel_work import sleeps\n\n@exits_cleanly\ndef main():\n"
+        "    print('go', flush=True)\n    list(run_all(sleeps, range(4), 2))\n\n"
+        "if __name__ == '__main__':\n    main()\n"
+    )
+    paths = os.pathsep.join(str(Path(__file__).parent.joinpath(up).resolve()) for up in (".", ".."))
+    process = subprocess.Popen(
+        [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout and process.stdout.readline() == "go\n"
+    time.sleep(after_s)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30.0)
+    assert (process.returncode, said) == (INTERRUPTED, "interrupted\n")
 
 
 def test_a_cluster_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection, get_context, parent_process
+from contextlib import contextmanager
+from multiprocessing import active_children, connection, get_context, parent_process
 from typing import TypeVar
 
 from dsd_gym.config import ConfigError
@@ -69,12 +70,31 @@ def _run_in_processes(work: Callable[[T], R], items: Sequence[T], jobs: int) -> 
 
 def _run_in_pool(work: Callable[[T], R], items: dict[int, T], jobs: int) -> Iterator[tuple[int, R]]:
     pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=end_with_parent)
+    others = active_children()
     try:
-        index = {pool.submit(work, item): i for i, item in items.items()}
+        with interrupts_ignored():
+            index = {pool.submit(work, item): i for i, item in items.items()}
         for future in as_completed(index):
             yield index.pop(future), future.result()
+    except BaseException:  # the user's interrupt too: nobody waits for what is in hand
+        for worker in set(active_children()).difference(others):
+            worker.kill()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def interrupts_ignored() -> Iterator[None]:
+    """Let processes that start ignore Ctrl-C while they import: they would tell of it at length."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def end_with_parent() -> None:
