@@ -24,7 +24,7 @@ from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.comparison.report.page import write_report
 from dsd_gym.comparison.tables import markdown_table, text_table
 from dsd_gym.config import ConfigError, did_you_mean, parse_assignments
-from dsd_gym.files import Parser, exits_cleanly, whole_number, write_atomically
+from dsd_gym.files import Parser, exits_cleanly, whole_number, writable, write_atomically
 from dsd_gym.scenario_files import load_scenarios
 from dsd_gym.window_tree import WindowTree
 from policies import REGRESSOR, STACKED, Policy, PolicyError, load_policy, save_policy, tree_policy
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _refuse(options, ("leaves", "distil_in", "page"), "has a meaning only with --explain")
     if options.source:
         evaluation, out, written = _reload(options), options.out or options.source.parent, []
-        _prepare(out)
+        writable(out)
     else:
         out = options.out or DEFAULT_OUT
         evaluation = _run(options, out, f"python evaluate.py {shlex.join(arguments)}")
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(options: argparse.Namespace, out: Path, command: str) -> Evaluation:
     scenarios = load_scenarios(options.scenarios, parse_assignments(options.set))
-    _prepare(out)
+    writable(out)
     mapped = [spec for spec in options.controllers if spec in MAPPED or spec.endswith(".safetensors")]
     with progress_bar() as progress:
         return compare(
@@ -115,8 +115,8 @@ def _explain(options: argparse.Namespace, command: str) -> None:
     out = options.out or Path("runs/explain") / options.explain.stem
     scenarios = load_scenarios(options.scenarios, parse_assignments(options.set))
     page_file = options.page or out / "explain.md"
-    _prepare(out)
-    _prepare(page_file.parent)
+    writable(out)
+    writable(page_file.parent)
     tree_file = out / f"{options.explain.stem}_tree.safetensors"
 
     def save_tree(tree: WindowTree, evaluation: dict[str, Any]) -> str:
@@ -168,16 +168,6 @@ def _can_draw() -> bool:
         print("no plots: matplotlib is not installed (it comes with the extra `train`)", file=sys.stderr)
         return False
     return True
-
-
-def _prepare(out: Path) -> None:
-    """Refuse a folder that cannot be written before any work is done."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / ".writable", "")
-        (out / ".writable").unlink()
-    except OSError as error:
-        raise ConfigError(f"{out}: cannot be written: {error.strerror}") from None
 
 
 def _parser() -> argparse.ArgumentParser:

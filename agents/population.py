@@ -30,7 +30,7 @@ from dsd_gym.comparison.parallel import cpu_count, run_all
 from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.comparison.statistics import student_t
 from dsd_gym.config import ConfigError, Count, build, did_you_mean, read_yaml
-from dsd_gym.files import Parser, exits_cleanly, whole_number, write_atomically
+from dsd_gym.files import Parser, exits_cleanly, whole_number, writable, write_atomically
 from policies import Policy, save_policy
 
 RUNS = Path("runs")
@@ -88,13 +88,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     population = _chosen(population, options.only or [], str(options.file))
     folder, seeds = RUNS / options.file.stem, range(population.seeds)
     runs = {(v.name, seed): _run(population, v, seed, options.file) for v in population.variants for seed in seeds}
+    writable(folder)
     missing = [run for run in runs.values() if not run.path.is_file()]
     with progress_bar(lines=True) as progress:
         for done, (index, trained) in enumerate(run_all(train, missing, options.jobs, options.ray), 1):
             _keep(missing[index], trained)
             if progress:
                 progress(done, len(missing))
-    results = {key: json.loads(run.path.read_text(encoding="utf-8")) for key, run in runs.items()}
+    results = {key: _result(run.path) for key, run in runs.items()}
     text = table(population, results)
     write_atomically(folder / "table.md", text)
     print(text)
@@ -130,6 +131,17 @@ def _keep(run: Run, trained: Trained) -> None:
     run.path.parent.mkdir(parents=True, exist_ok=True)
     save_policy(trained.policy, run.path.with_suffix(".safetensors"))
     write_atomically(run.path, json.dumps(trained.result))
+
+
+def _result(path: Path) -> dict[str, Any]:
+    """Return what came of a run; ConfigError for a file that does not hold it."""
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if np.asarray(result["log_ratios"], np.float64).ndim == 1 and result["seconds"] > 0 < result["decisions"]:
+            return result
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ConfigError(f"{path}: not the result of a run; without it that run is done again")
 
 
 def table(population: Population, results: dict[tuple[str, int], dict[str, Any]]) -> str:

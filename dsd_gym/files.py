@@ -94,6 +94,17 @@ def _number(text: str) -> float:
         return math.nan
 
 
+def writable(folder: Path) -> Path:
+    """Return a folder, made if need be; ConfigError where nothing can be written in it, before any work is done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / ".writable", "")
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written: {error.strerror}") from None
+    return folder
+
+
 def write_atomically(path: Path, data: str | bytes) -> None:
     """Write a whole file or leave what was there: a temporary file in the same folder, synced and renamed."""
     path = Path(path)

@@ -79,4 +79,9 @@ def test_ends_in_a_table_and_does_nothing_twice(
     main(["tiny.yaml", "--jobs", "1"])
     told = capsys.readouterr().out.removeprefix(first.rstrip())
     assert told.strip() == "Trained or validated by another version of the code: base-0, base-1, blind-0, blind-1."
+    damaged = next((tmp_path / "runs" / "tiny" / "blind").glob("0-*.json"))
+    damaged.write_text(damaged.read_text().replace("log_ratios", "logs"))
+    with pytest.raises(SystemExit, match="2"):
+        main(["tiny.yaml", "--jobs", "1"])
+    assert f"{damaged.name}: not the result of a run" in capsys.readouterr().err
     validation.rival_latencies.cache_clear()

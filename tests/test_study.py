@@ -135,6 +135,16 @@ def test_the_script_writes_a_page_whose_pictures_are_there(tmp_path: Path, monke
     assert "python study.py break_even --smoke" in text
 
 
+def test_where_no_page_can_be_written_is_told_before_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(script, "sweep", lambda *_: pytest.fail("swept"))
+    (tmp_path / "a_file").touch()
+    with pytest.raises(SystemExit, match="2"):
+        script.main(["break_even", "--out", str(tmp_path / "a_file")])
+    assert "a_file: cannot be written: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

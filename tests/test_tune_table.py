@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from observed import observed
 
-from agents import make_controller
+from agents import make_controller, tune_table
 from agents.table import load_table
 from agents.tune_sweep import LAST_BATCHES, Sweep, outcome, sweep
 from agents.tune_sweep import Run as SweepRun
@@ -91,3 +91,15 @@ def test_a_wrong_call_ends_in_one_line_and_writes_nothing(
         main(given)
     assert ended.value.code == 2 and complaint in capsys.readouterr().err
     assert not path.exists()
+
+
+@pytest.mark.parametrize("out", ["a_file/mine.yaml", "a_folder"])
+def test_where_nothing_can_be_written_is_told_before_the_sweep(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a_file").touch()
+    (tmp_path / "a_folder").mkdir()
+    monkeypatch.setattr(tune_table, "sweep", lambda *_: pytest.fail("swept"))
+    with pytest.raises(SystemExit, match="2"):
+        main(["--scenarios", "train/single", "--out", str(tmp_path / out)])
+    assert out.split("/")[0] in capsys.readouterr().err
