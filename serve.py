@@ -23,6 +23,7 @@ from runtime.address import address
 ROOT = Path(__file__).resolve().parent
 TINY_PAIR = ROOT / "runtime" / "pairs" / "tiny"
 POLICY = ROOT / "policies" / "edge_cloud.safetensors"
+MOST_THREADS = 1024
 
 
 @exits_cleanly
@@ -70,7 +71,7 @@ def _add_target_model(parser: argparse.ArgumentParser, name: str) -> None:
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
     parser.add_argument("--device", help="of torch, such as cpu or cuda:0 (default: cuda where there is one)")
-    parser.add_argument("--threads", type=whole_number, default=1, help="of torch on a CPU (default: 1)")
+    parser.add_argument("--threads", type=_threads, default=1, help="of torch on a CPU (default: 1)")
 
 
 def _add_server(parser: argparse.ArgumentParser) -> None:
@@ -124,6 +125,12 @@ def _text(text: str) -> str:
     except UnicodeEncodeError:
         raise argparse.ArgumentTypeError("expected text in UTF-8") from None
     return text
+
+
+def _threads(text: str) -> int:
+    if (count := whole_number(text)) > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"expected at most {MOST_THREADS}, got {text}")
+    return count
 
 
 def _window(text: str) -> int:

@@ -29,7 +29,7 @@ class Ppo:
 
     n_envs: Count = 128
     """Deployments stepped side by side."""
-    rollout_steps: Count = 128
+    rollout_steps: Annotated[int, Field(ge=2)] = 128
     """Decisions of each deployment between updates."""
     minibatch: Annotated[int, Field(ge=2)] = 2048
     epochs: Count = 8
@@ -111,6 +111,10 @@ class Labels:
     warm_up_ms: NonNegative = 2_000.0
     drain_ms: NonNegative = 20_000.0
     max_requests: Count = 40
+
+    def __post_init__(self) -> None:
+        if self.warm_up_ms >= self.horizon_ms:
+            raise ValueError(f"warm_up_ms must be less than horizon_ms, which is {self.horizon_ms:g}")
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from dsd_gym.config import ConfigError
 from dsd_gym.files import Parser, exits_cleanly, whole_number
 from dsd_gym.metrics import request_latencies
 from dsd_gym.observation import Observation
@@ -108,13 +110,17 @@ def table(points: list[Cell], markdown: bool = False) -> str:
 
 
 @exits_cleanly
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the 15 points and print the table."""
     parser = Parser(prog="python -m dsd_gym.validate_cloud", description=__doc__)
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     parser.add_argument("--max-batch-tokens", type=whole_number, default=2048, help="of one iteration (default: 2048)")
-    options = parser.parse_args()
-    print(table(cells(options.max_batch_tokens), options.markdown))
+    options = parser.parse_args(arguments)
+    try:
+        points = cells(options.max_batch_tokens)
+    except ValueError as error:  # passes so small that nobody is served after the warm-up
+        raise ConfigError(f"--max-batch-tokens {options.max_batch_tokens} is too few: {error}") from None
+    print(table(points, options.markdown))
 
 
 if __name__ == "__main__":

@@ -183,6 +183,11 @@ def test_a_wrong_value_is_named(key: str) -> None:
         load_train_config("configs/train/awc_mlp_smoke.yaml", {key: -1})
 
 
+def test_a_run_that_ends_before_it_is_measured_is_refused() -> None:
+    with pytest.raises(ConfigError, match="labels: warm_up_ms must be less than horizon_ms, which is 1000"):
+        load_train_config("configs/train/awc_mlp_smoke.yaml", {"labels.horizon_ms": 1000})
+
+
 @pytest.mark.slow
 def test_train_makes_labels_stops_resumes_and_exports(tmp_path: Path) -> None:
     """The script itself, with a working folder of its own; it exports beside the shipped policies, so that goes."""

@@ -114,6 +114,7 @@ def test_http_answers_and_ends_in_order_on_sigterm(target: str, wanted: str) -> 
         (("local", "--prompt", "x", "--temperature", "1", "--top-k", "5000000000"), r"top_k 5000000000: must be"),
         (("local", "--prompt", "a\udcff"), r"--prompt: expected text in UTF-8"),
         (("local", "--prompt", "x", "--threads", "9" * 20), r"--threads: expected a whole number below 2\^31"),
+        (("local", "--prompt", "x", "--threads", "100000"), r"--threads: expected at most 1024, got 100000"),
         (("local", "--prompt", "x", "--target-pass-ms", "inf"), r"--target-pass-ms: expected a number from 0 on"),
         (("local", "--prompt", "x", "--draft-pass-ms", "fast"), r"--draft-pass-ms: expected a number from 0 on"),
         (("target", "--grace-s", "nan"), r"--grace-s: expected a number from 0 on"),

@@ -72,7 +72,10 @@ def test_dotted_keys_change_the_config_and_the_scenario() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value", "hint"),
-    [("ppo.n_env", 8, "n_envs"), ("decision", 8, "decisions"), ("ppo.minibatch", 1, "ppo.minibatch")],
+    [
+        *(("ppo.n_env", 8, "n_envs"), ("decision", 8, "decisions")),
+        *(("ppo.minibatch", 1, "ppo.minibatch"), ("ppo.rollout_steps", 1, "ppo.rollout_steps")),
+    ],
 )
 def test_a_wrong_key_or_value_is_named(key: str, value: int, hint: str) -> None:
     with pytest.raises(ConfigError, match=hint) as error:

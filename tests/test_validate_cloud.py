@@ -31,6 +31,12 @@ def test_nothing_but_the_hardware_row_sets_what_a_pass_takes() -> None:
     assert target.host_ms == 0.0 and target == type(target)("h100", "Llama-3.1-8B", 1)
 
 
+def test_passes_too_small_to_serve_anybody_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        validate_cloud.main(["--max-batch-tokens", "13"])
+    assert capsys.readouterr().err.startswith("error: --max-batch-tokens 13 is too few: no request arrived")
+
+
 def test_table_gives_every_point_and_the_mean_error(points: list[validate_cloud.Cell]) -> None:
     lines = table(points, markdown=True).splitlines()
     assert len(lines) == 2 + 15 + 2 and all(line.count("|") == 6 for line in lines[:-2])

@@ -51,7 +51,7 @@ def page(found: Explanation, pictures: Mapping[str, str], by_hand: str = "") -> 
         _crossovers(found),
         f"## Edge or cloud\n\n{_sides_words()}\n\n{markdown(sides.table(found.sides))}",
         f"## What it heeds\n\n{_importance_words(found)}{shown['importance']}\n\n{_importance_table(found)}",
-        f"## A tree that does nearly the same\n\n{_tree_words(found)}\n\n```\n{_tree(found)}\n```{_estimates(found)}",
+        f"## The policy as a tree\n\n{_tree_words(found)}\n\n```\n{_tree(found)}\n```{_estimates(found)}",
         f"## What the tree costs\n\n{markdown_table(found.evaluation)}",
     ]
     return "\n\n".join(parts).rstrip() + "\n"
