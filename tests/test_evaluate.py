@@ -135,6 +135,8 @@ def test_a_mistake_ends_in_one_line_and_exit_code_2(
         (lambda data: data["rows"].pop(), "has seeds"),
         (lambda data: data.update(reference="x"), "no rows of the reference x"),
         (lambda data: data["rows"][3]["metrics"].clear(), "rows.3.metrics.normalised_latency_ms: missing"),
+        (lambda data: data["rows"][1]["metrics"].pop("unfinished"), "rows.1.metrics.unfinished: missing"),
+        (lambda data: data["window_maps"][0]["windows"].pop(), "window_maps.0: windows must have a row for each"),
         (lambda data: data["rows"][0].update(seed="0"), "rows.0.seed: expected a whole number, got '0'"),
     ],
 )

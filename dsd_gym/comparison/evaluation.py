@@ -21,6 +21,7 @@ OVERALL = "geometric mean"
 
 Score = Literal["latency", "throughput"]
 SCORE_METRIC: dict[str, str] = {"latency": "normalised_latency_ms", "throughput": "throughput_tokens_s"}
+_COUNTS = ("scored_requests", "unfinished", "rejected")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class WindowMap:
     acceptance: tuple[float, ...]
     windows: tuple[tuple[int, ...], ...]
     max_window: int
+
+    def __post_init__(self) -> None:
+        if [len(row) for row in self.windows] != [len(self.rtt_ms)] * len(self.acceptance):
+            raise ValueError("windows must have a row for each acceptance, as long as rtt_ms")
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,7 @@ class Evaluation:
             None if over else self.cell(scenario, controller)[0].window,
             *(
                 self.total(scenarios, controller, count)
-                for count in ("scored_requests", "unfinished", "rejected")
+                for count in _COUNTS
             ),
         )
 
@@ -202,8 +207,9 @@ def _check_complete(evaluation: Evaluation, source: str) -> None:
             if ran != sorted(evaluation.seeds):
                 raise ConfigError(f"{source}: {controller} in {scenario} has seeds {ran}")
     for index, row in enumerate(evaluation.rows):
-        if row.metrics.get(SCORE_METRIC[row.score]) is None:
-            raise ConfigError(f"{source}: rows.{index}.metrics.{SCORE_METRIC[row.score]}: missing")
+        for metric in (SCORE_METRIC[row.score], *_COUNTS):
+            if row.metrics.get(metric) is None:
+                raise ConfigError(f"{source}: rows.{index}.metrics.{metric}: missing")
 
 
 def _flat(summary: Summary) -> dict[str, Any]:
