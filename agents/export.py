@@ -16,9 +16,11 @@ from agents.ppo import StreamPPO
 from agents.train_config import TrainConfig
 from dsd_gym import __version__, config
 from dsd_gym.config import ConfigError
-from dsd_gym.observation import unscaled_feature
+from dsd_gym.observation import Feature, unscaled_feature
 from policies import Layer, Policy, PolicyError, PolicyHeader, load_policy
 from policies.kinds import KINDS
+
+_COUNTED = ("tokens", "requests", "flag")
 
 
 def export_policy(
@@ -29,7 +31,8 @@ def export_policy(
     evaluation: dict[str, Any] | None = None,
 ) -> Policy:
     """Return the learner's actor as a policy, with all that its header tells of where it comes from."""
-    scaling = KINDS[train_config.kind].scaling()
+    kind = KINDS[train_config.kind]
+    scaling = kind.scaling()
     header = PolicyHeader(
         kind=train_config.kind,
         feature_names=tuple(scaling),
@@ -38,8 +41,8 @@ def export_policy(
         stop_thresholds=train_config.stop_thresholds,
         activation=train_config.ppo.activation,
         feature_ranges={
-            name: (unscaled_feature(float(low), *scale), unscaled_feature(float(high), *scale))
-            for (name, scale), low, high in zip(scaling.items(), model.lows, model.highs, strict=True)
+            name: (_bound(feature, float(low)), _bound(feature, float(high)))
+            for (name, feature), low, high in zip(kind.features.items(), model.lows, model.highs, strict=True)
         },
         scenario_ranges=scenario_ranges,
         training_config=config.to_dict(train_config),
@@ -91,6 +94,13 @@ def warm_start(model: StreamPPO, train_config: TrainConfig) -> None:
                 raise ConfigError(f"warm_start: {path}: its last layer is not smooth over windows")
             module.bias.copy_(torch.from_numpy(layer.bias.copy()))
     _policy(model).averaged.update_parameters(_policy(model).actor())
+
+
+def _bound(feature: Feature, scaled: float) -> float:
+    """Return the end of a range in the feature's own unit: of what is counted a whole number, whatever the mean is of
+    what rollouts met."""
+    bound = unscaled_feature(scaled, feature.high, feature.knee or 0.0)
+    return float(round(bound)) if feature.unit in _COUNTED else bound
 
 
 def _visible(model: StreamPPO) -> NDArray[np.float32]:

@@ -120,10 +120,11 @@ class Device:
             drafted_ms = self.compute(now_ms, max(0.0, -left_over_ms))
         else:
             self._count_ahead(request, now_ms)
-            drafted_ms = self.compute(now_ms, max(0, window - request.guessed) * self.draft_ms)
+            missing = window - request.guessed
+            drafted_ms = self.compute(now_ms, missing * self.draft_ms) if missing > 0 else now_ms
         if self._ahead_limit:
-            head_start_ms = max(0.0, left_over_ms)
-            request.ahead = self._ahead = DraftAhead(drafted_ms - head_start_ms, self.draft_ms, self._ahead_limit)
+            start_ms = self.compute(drafted_ms, 0.0) - max(0.0, left_over_ms)
+            request.ahead = self._ahead = DraftAhead(start_ms, self.draft_ms, self._ahead_limit)
         return drafted_ms
 
     def verified(self, request: Request, as_drafted: bool, now_ms: float) -> None:

@@ -47,7 +47,7 @@ _ROOT_OF_HALF = int(np.float64(math.sqrt(0.5)).view(np.int64))
 _LOG_2 = math.log(2.0)
 _TERMS = 11
 _ARTANH = tuple(2.0 / (2 * k + 1) for k in range(_TERMS))
-_SINE = tuple(-((-1.0) ** k) * (math.pi / 2) ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(_TERMS))
+_SINE = tuple((-1.0) ** k * (math.pi / 2) ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(_TERMS))
 
 
 @overload
@@ -115,15 +115,17 @@ def exponential(mean: float, number: float) -> float:
 
 
 def normals(seed: int, kind: int, entity: int, start: int, stop: int) -> FloatArray:
-    """Return standard normal numbers `start` to `stop - 1`; number i is made of the uniforms 2i and 2i + 1.
+    """Return standard normal numbers `start` to `stop - 1`; numbers 2i and 2i + 1 are made of those two uniforms.
 
-    They equal `normal` of those uniforms up to rounding.
+    Number 2i equals `normal` of them up to rounding.
     """
-    pairs = uniforms(seed, kind, entity, 2 * start, 2 * stop)
+    first = start - start % 2
+    pairs = uniforms(seed, kind, entity, first, stop + stop % 2)
     bits = pairs[0::2].view(np.int64)
     exponents = binary_exponent(bits)
-    result: FloatArray = box_muller(exponents, mantissa_bits(bits, exponents).view(np.float64), pairs[1::2])
-    return result
+    result = np.empty(len(pairs))
+    result[0::2], result[1::2] = box_muller(exponents, mantissa_bits(bits, exponents).view(np.float64), pairs[1::2])
+    return result[start - first : stop - first]
 
 
 def binary_exponent(bits: Any) -> Any:
@@ -136,20 +138,25 @@ def mantissa_bits(bits: Any, exponent: Any) -> Any:
     return bits - (exponent << 52)
 
 
-def box_muller(exponent: Any, mantissa: Any, turn: Any) -> Any:
-    """Return standard normal numbers made of two uniform ones: `mantissa 2^exponent` and `turn`.
+def box_muller(exponent: Any, mantissa: Any, turn: Any) -> tuple[Any, Any]:
+    """Return two standard normal numbers made of two uniform ones: `mantissa 2^exponent` and `turn`.
 
     Additions, multiplications, divisions and roots alone, which all machines round alike: arrays under numpy and
     single numbers under numba give equal bits, and numba does many at a time. The logarithm is that of 2^exponent and
-    2 artanh((m - 1) / (m + 1)), the cosine of 2 pi u the sine of pi/2 (4 |u - 1/2| - 1), each by as much of its series
+    2 artanh((m - 1) / (m + 1)), cosine and sine of 2 pi u are sines of angles up to pi/2, each by as much of its series
     as a float64 can hold.
     """
     r, h = (mantissa - 1.0) / (mantissa + 1.0), 1.0 - 4.0 * abs(turn - 0.5)
-    x, y, a, s = r * r, h * h, _ARTANH, _SINE
+    g = 1.0 - abs(h)
+    x, y, z, a, s = r * r, h * h, g * g, _ARTANH, _SINE
     logarithm = a[8] + x * (a[9] + x * a[10])
-    sine = s[8] + y * (s[9] + y * s[10])
+    cosine = s[8] + y * (s[9] + y * s[10])
+    sine = s[8] + z * (s[9] + z * s[10])
     logarithm = a[4] + x * (a[5] + x * (a[6] + x * (a[7] + x * logarithm)))
-    sine = s[4] + y * (s[5] + y * (s[6] + y * (s[7] + y * sine)))
+    cosine = s[4] + y * (s[5] + y * (s[6] + y * (s[7] + y * cosine)))
+    sine = s[4] + z * (s[5] + z * (s[6] + z * (s[7] + z * sine)))
     logarithm = a[0] + x * (a[1] + x * (a[2] + x * (a[3] + x * logarithm)))
-    sine = s[0] + y * (s[1] + y * (s[2] + y * (s[3] + y * sine)))
-    return np.sqrt(-2.0 * (exponent * _LOG_2 + r * logarithm)) * (h * sine)
+    cosine = s[0] + y * (s[1] + y * (s[2] + y * (s[3] + y * cosine)))
+    sine = s[0] + z * (s[1] + z * (s[2] + z * (s[3] + z * sine)))
+    radius = np.sqrt(-2.0 * (exponent * _LOG_2 + r * logarithm))
+    return -radius * (h * cosine), radius * (g * sine) * (1.0 - 2.0 * (turn > 0.5))

@@ -84,7 +84,7 @@ FEATURES: dict[str, Feature] = {
     "marginal_ms_per_token": Feature("ms", 2.0, 0.01, "ms that one more token would have added to it"),
     "one_token_iteration_ms": Feature("ms", 500.0, 1.0, "ms of a pass with one token: the target's floor"),
     "report_age_ms": Feature("ms", 60_000.0, 1.0, "since the last report was received"),
-    "catch_up_ms": Feature("ms", 60_000.0, 1.0, "draft time to read the tokens it has missed"),
+    "catch_up_ms": Feature("ms", 60_000.0, 1.0, "until the draft has read what it has missed, after other work"),
     "context_tokens": Feature("tokens", 131_072.0, 64.0, "prompt and committed tokens"),
     "committed_tokens": Feature("tokens", 8192.0, 8.0, "output tokens committed so far"),
 }

@@ -244,7 +244,9 @@ def test_the_exported_policy_decides_as_the_learner(activation: str, tmp_path: P
     assert [int(np.argmax(runner.logits(row))) for row in seen] == theirs.tolist()
     assert policy.header.max_window == 12
     assert policy.header.training_config["ppo"]["activation"] == activation
-    assert all(low <= high for low, high in policy.header.feature_ranges.values())
+    ranges = policy.header.feature_ranges
+    assert all(low <= high for low, high in ranges.values())
+    assert all(end.is_integer() for name in ("best_window", "batch_size", "context_tokens") for end in ranges[name])
 
 
 # --- reproducibility ------------------------------------------------------------------------------------------------

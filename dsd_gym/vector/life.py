@@ -81,8 +81,9 @@ def draft(cell: Cell, number: int) -> None:
         request.drafted = stopped_window(cell.confidence[first : first + request.window], request.threshold)
     request.mean_confidence = mean_confidence(cell.confidence, first, request.drafted)
     read_on(cell, number, first)
-    work_ms = max(0, request.drafted - request.guessed) * class_of(cell, device).draft_ms
-    drafted_ms = compute(device, now_ms, work_ms)
+    missing, drafted_ms = request.drafted - request.guessed, now_ms
+    if missing > 0:
+        drafted_ms = compute(device, now_ms, missing * class_of(cell, device).draft_ms)
     up_bytes = state.header_bytes + state.draft_token_bytes * request.drafted
     request.up_ms, transmit_ms = way(cell, request.device, drafted_ms, up_bytes, True)
     request.up_bytes = up_bytes + request.up_bytes

@@ -77,9 +77,11 @@ def observe(cell: Cell, number: int, seen: FloatArray) -> None:
     state, request = cell.state, cell.requests[at(number)]
     device = cell.devices[at(request.device)]
     own = class_of(cell, device)
-    catch_up_ms = max(0.0, request.draft_ready_ms - state.now_ms) if request.guessed == 0 else 0.0
+    catch_up_ms = 0.0
+    if request.guessed == 0:
+        catch_up_ms = max(0.0, device.busy_until_ms - state.now_ms)
     if request.cloud_mode:
-        catch_up_ms = max(0.0, device.busy_until_ms - state.now_ms) + request.unread * own.prefill_ms
+        catch_up_ms += request.unread * own.prefill_ms
     seen[0] = acceptance_estimate(request.passed_tests, request.tests)
     seen[1], seen[2] = request.last_window, request.last_accepted
     seen[3], seen[4] = request.all_accepted, request.has_last_round

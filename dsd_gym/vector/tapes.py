@@ -119,8 +119,8 @@ def difficulties(
     difficulty, `deviations` those of the fast one and of the noise in the draft's reading.
     """
     against, seeming = np.empty(lengths.sum()), np.empty(lengths.sum())
-    room = 3 * (max(lengths) + 1)
-    radii, turns, normals, exponents = np.empty(room), np.empty(room), np.empty(room), np.empty(room, np.int64)
+    pairs = (3 * (max(lengths) + 1) + 1) // 2
+    radii, turns, normals, exponents = np.empty(pairs), np.empty(pairs), np.empty(2 * pairs), np.empty(pairs, np.int64)
     mean, request_sd = request
     (slow_sd, correlation, innovation), (fast_sd, noise_sd) = slow, deviations
     place, kind = 0, np.uint64(_REQUEST_EFFECT)
@@ -128,7 +128,7 @@ def difficulties(
         stream = np.uint64(first + number)
         effect = normal(uniform(seed, kind, stream, np.uint64(0)), uniform(seed, kind, stream, np.uint64(1)))
         base, difficulty = mean + request_sd * effect, 0.0
-        fill_normals(seed, stream, 3 * (lengths[number] + 1), radii, turns, exponents, normals)
+        fill_normals(seed, stream, (3 * (lengths[number] + 1) + 1) // 2, radii, turns, exponents, normals)
         for position in range(lengths[number]):
             row = 3 * (position + 1)
             shock = slow_sd * normals[row]
@@ -144,23 +144,25 @@ def difficulties(
 def fill_normals(
     seed: np.uint64,
     stream: np.uint64,
-    count: int,
+    pairs: int,
     radii: FloatArray,
     turns: FloatArray,
     exponents: NDArray[np.int64],
     normals: FloatArray,
 ) -> None:
-    """Write the first `count` normal numbers of a request: three for each position and one before the first.
+    """Write the first `pairs` of normal numbers of a request: three for each position and one before the first.
 
     In loops so plain that a processor does several numbers at a time.
     """
     kind, bits = np.uint64(_DIFFICULTY), radii.view(np.int64)
-    for index in range(count):
+    for index in range(pairs):
         radii[index] = uniform(seed, kind, stream, np.uint64(2 * index))
-    for index in range(count):
+    for index in range(pairs):
         turns[index] = uniform(seed, kind, stream, np.uint64(2 * index + 1))
-    for index in range(count):
+    for index in range(pairs):
         exponents[index] = binary_exponent(bits[index])
         bits[index] = mantissa_bits(bits[index], exponents[index])
-    for index in range(count):
-        normals[index] = box_muller(exponents[index], radii[index], turns[index])
+    for index in range(pairs):
+        radii[index], turns[index] = box_muller(exponents[index], radii[index], turns[index])
+    for index in range(pairs):
+        normals[2 * index], normals[2 * index + 1] = radii[index], turns[index]

@@ -66,7 +66,6 @@ class Request:
         self._unread_tokens = 0
         self._guess: Guess | None = None
         self._reading: asyncio.Future[None] | None = None
-        self._draft_ready_ms = 0.0
         self._decoded: list[Verdict] = []
         self._shown = 0
 
@@ -107,7 +106,6 @@ class Request:
     async def _first_token(self) -> None:
         """Send the prompt up; the target prefills and sends the first token, while the draft reads the prompt too."""
         self._reading = self.device.read(self.draft)
-        self._draft_ready_ms = self.device.busy_until_ms
         self._received(await self.connection.open(()))
         self.connection.take_bytes()  # the prompt's belong to no round
         self.first_token_ms = self.round_start_ms = self._clock()
@@ -116,10 +114,8 @@ class Request:
         """Let the draft make its first guess, unless it has tokens to read before it could."""
         device = self.device
         confidence, catch_up_ms = None, 0.0
-        if self.cloud_mode:
+        if self.cloud_mode or (self._reading and not self._reading.done()):
             catch_up_ms = max(0.0, device.busy_until_ms - self._clock()) + device.reading_ms(self._unread_tokens)
-        elif self._reading and not self._reading.done():
-            catch_up_ms = max(0.0, self._draft_ready_ms - self._clock())
         else:
             self._guess = await device.guess(self.draft)
             confidence = self._guess.confidence
