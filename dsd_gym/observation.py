@@ -98,7 +98,7 @@ _KNEE_SCALE = np.array([1.0 / feature.knee for feature in FEATURES.values() if f
 SCALE = np.concatenate([1.0 / HIGH[:FIRST_LOG], _KNEE_SCALE])
 ADDED = (np.arange(len(HIGH)) >= FIRST_LOG).astype(np.float64)
 LOG_SCALE = ((1.0 - 4e-7) / np.log1p(HIGH[FIRST_LOG:] * _KNEE_SCALE)).astype(np.float32)
-"""Logarithmic features are `log(SCALE x + ADDED) LOG_SCALE`, linear ones `SCALE x + ADDED`, x being clipped to [0, HIGH].
+"""Logarithmic features are `log(1 + SCALE x) LOG_SCALE`, linear ones `SCALE x`, x being clipped to [0, HIGH].
 
 Logarithms are of float32, several times as fast as of float64, their scale so little smaller that rounding leaves
 none above 1.

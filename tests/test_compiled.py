@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dsd_gym import acceptance, latency, observation, theory
+from dsd_gym.vector.shown import shown
 
 FORMULAS = [f for _, f in inspect.getmembers(latency, inspect.isfunction)]
 FORMULAS += [acceptance.expected_tokens, observation.scale_feature]
@@ -59,3 +60,14 @@ def test_scaling_one_feature_equals_the_array() -> None:
         array = observation.to_array(observation.Observation(*values))  # type: ignore[arg-type]
         assert array.dtype == np.float32 and array.min() >= 0 and array.max() <= 1
         np.testing.assert_allclose(array, scaled, rtol=1e-6, atol=1e-7)
+
+
+def test_what_many_are_shown_is_what_each_is_shown_and_never_above_1() -> None:
+    random, high = np.random.default_rng(3), observation.HIGH
+    seen = random.uniform(size=(3000, len(high))) ** 3 * high * 1.01
+    near = high * random.uniform(1.0 - 1e-6, 1.0, (3000, len(high)))
+    for rows in (seen, near, np.zeros((1, len(high))), high[None]):
+        many = shown(rows)
+        np.testing.assert_array_equal(many, observation.scaled(rows))
+        np.testing.assert_array_equal(many, [observation.scaled(row) for row in rows])
+        assert many.dtype == np.float32 and many.min() >= 0.0 and many.max() <= 1.0
