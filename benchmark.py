@@ -29,7 +29,7 @@ from dsd_gym.comparison.parallel import cpu_count
 from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.comparison.segments import peak_memory_mb, run_segment, split
 from dsd_gym.config import parse_assignments
-from dsd_gym.files import Parser, exits_cleanly, number_above_0, whole_number, writable, write_atomically
+from dsd_gym.files import Parser, check_writable, exits_cleanly, number_above_0, whole_number, write_atomically
 from dsd_gym.observation import Observation
 from dsd_gym.records import Decision
 from dsd_gym.scenario import Scenario
@@ -155,7 +155,7 @@ def verify_jobs_per_cpu_s(seconds: float) -> float:
 def hour(options: argparse.Namespace) -> str:
     """Run what is left of the hour, write its result and return it for print."""
     scenario = load_scenario(HOUR, parse_assignments(options.set))
-    writable(options.out)
+    check_writable(options.out)
     segments = split(scenario, CONTROLLERS[0], make_controller, options.fraction, options.segments)
     with progress_bar(lines=True) as progress:
         run = run_long(segments, options.out, options.jobs, options.ray, progress)

@@ -24,7 +24,7 @@ from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.comparison.report.page import write_report
 from dsd_gym.comparison.tables import markdown_table, text_table
 from dsd_gym.config import ConfigError, did_you_mean, parse_assignments
-from dsd_gym.files import Parser, exits_cleanly, whole_number, writable, write_atomically
+from dsd_gym.files import Parser, check_writable, exits_cleanly, whole_number, write_atomically
 from dsd_gym.scenario_files import load_scenarios
 from dsd_gym.window_tree import WindowTree
 from policies import REGRESSOR, STACKED, Policy, PolicyError, load_policy, save_policy, tree_policy
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _refuse(options, ("leaves", "distil_in", "page"), "has a meaning only with --explain")
     if options.source:
         evaluation, out, written = _reload(options), options.out or options.source.parent, []
-        writable(out)
+        check_writable(out)
     else:
         out = options.out or DEFAULT_OUT
         evaluation = _run(options, out, f"python evaluate.py {shlex.join(arguments)}")
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(options: argparse.Namespace, out: Path, command: str) -> Evaluation:
     scenarios = load_scenarios(options.scenarios, parse_assignments(options.set))
-    writable(out)
+    check_writable(out)
     mapped = [spec for spec in options.controllers if spec in MAPPED or spec.endswith(".safetensors")]
     with progress_bar() as progress:
         return compare(
@@ -115,8 +115,8 @@ def _explain(options: argparse.Namespace, command: str) -> None:
     out = options.out or Path("runs/explain") / options.explain.stem
     scenarios = load_scenarios(options.scenarios, parse_assignments(options.set))
     page_file = options.page or out / "explain.md"
-    writable(out)
-    writable(page_file.parent)
+    check_writable(out)
+    check_writable(page_file.parent)
     tree_file = out / f"{options.explain.stem}_tree.safetensors"
 
     def save_tree(tree: WindowTree, evaluation: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from agents import make_controller
 from dsd_gym.comparison.parallel import cpu_count
 from dsd_gym.comparison.progress import progress_bar
-from dsd_gym.files import Parser, exits_cleanly, whole_number, writable, write_atomically
+from dsd_gym.files import Parser, check_writable, exits_cleanly, whole_number, write_atomically
 from dsd_gym.studies.figures import draw_best_windows, draw_lines, draw_reads
 from dsd_gym.studies.page import page, read_label
 from dsd_gym.studies.readings import best_windows, capacities, crossovers
@@ -32,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     names = sorted(file.stem for file in STUDY_FOLDER.glob("*.yaml")) if options.studies == ["all"] else options.studies
     out = options.out or (SMOKE if options.smoke else DOCS)
-    writable(out)
-    for study in [load_study(name) for name in names]:
+    studies = [load_study(name) for name in names]
+    check_writable(out)
+    for study in studies:
         command = f"python study.py {study.name}"
         if options.smoke:
             study, command = smoke(study), f"{command} --smoke"

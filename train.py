@@ -31,7 +31,7 @@ from dsd_gym.comparison.evaluation import OVERALL, Evaluation, save
 from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.comparison.tables import text_table
 from dsd_gym.config import ConfigError, parse_assignments
-from dsd_gym.files import Parser, exits_cleanly, whole_number, writable, write_atomically
+from dsd_gym.files import Parser, check_writable, exits_cleanly, whole_number, write_atomically
 from dsd_gym.scenario_files import load_scenarios
 from policies import Policy, save_policy
 
@@ -189,8 +189,8 @@ def _told(evaluation: Evaluation, spec: str) -> dict[str, Any]:
 
 def _prepare(folder: Path, chosen: AnyConfig, resume: bool) -> None:
     """Write the resolved config; refuse to overwrite a run that was stopped before its end."""
-    writable(folder)
-    writable(POLICIES)
+    check_writable(folder)
+    check_writable(POLICIES)
     if not resume:
         from agents.checkpoint import unfinished
         from agents.label_store import FOLDER, LabelStore

@@ -30,7 +30,7 @@ from dsd_gym.comparison.parallel import cpu_count, run_all
 from dsd_gym.comparison.progress import progress_bar
 from dsd_gym.comparison.statistics import student_t
 from dsd_gym.config import ConfigError, Count, build, did_you_mean, read_yaml
-from dsd_gym.files import Parser, exits_cleanly, whole_number, writable, write_atomically
+from dsd_gym.files import Parser, check_writable, exits_cleanly, whole_number, write_atomically
 from policies import Policy, save_policy
 
 RUNS = Path("runs")
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     population = _chosen(population, options.only or [], str(options.file))
     folder, seeds = RUNS / options.file.stem, range(population.seeds)
     runs = {(v.name, seed): _run(population, v, seed, options.file) for v in population.variants for seed in seeds}
-    writable(folder)
+    check_writable(folder)
     missing = [run for run in runs.values() if not run.path.is_file()]
     with progress_bar(lines=True) as progress:
         for done, (index, trained) in enumerate(run_all(train, missing, options.jobs, options.ray), 1):

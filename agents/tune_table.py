@@ -25,7 +25,7 @@ from agents.tune_runs import FAMILY, draw, shortened
 from agents.tune_sweep import LAST_BATCHES, Sweep, sweep
 from dsd_gym.config import ConfigError
 from dsd_gym.family import Family, load_scenario_or_family
-from dsd_gym.files import Parser, exits_cleanly, number_above_0, whole_number, writable, write_atomically
+from dsd_gym.files import Parser, check_writable, exits_cleanly, number_above_0, whole_number, write_atomically
 from dsd_gym.observation import MAX_WINDOW
 from dsd_gym.scenario import Scenario, Workload
 
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     longest = min([MAX_WINDOW, *(scenario.max_window for scenario in scenarios)])
     if not all(0 <= window <= longest for window in options.windows):
         raise ConfigError(f"--windows must lie between 0 and {longest}")
-    writable(options.out.parent)
+    check_writable(options.out.parent)
     if options.out.is_dir():
         raise ConfigError(f"--out must be a file, but {options.out} is a folder")
     swept = sweep(scenarios, sorted(set(options.windows)), options.seed, options.jobs)

@@ -44,7 +44,7 @@ class DraftAhead:
 
     def stop(self, now_ms: float) -> float:
         """Stop after the step in progress, and after what was promised; return when the draft is free."""
-        if self._stopped is not None or now_ms < self.start_ms:
+        if self._stopped is not None or (now_ms < self.start_ms and not self._promised):
             self._stopped = self._stopped or 0
             return now_ms
         there = self.tokens(now_ms)

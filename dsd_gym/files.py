@@ -94,15 +94,14 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def writable(folder: Path) -> Path:
-    """Return a folder, made if need be; ConfigError where nothing can be written in it, before any work is done."""
+def check_writable(folder: Path) -> None:
+    """Make a folder if need be; ConfigError where nothing can be written in it, before any work is done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / ".writable", "")
-        (folder / ".writable").unlink()
+        (folder / ".writable").unlink(missing_ok=True)  # another process may have tried too
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written: {error.strerror}") from None
-    return folder
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:

@@ -84,7 +84,7 @@ FEATURES: dict[str, Feature] = {
     "marginal_ms_per_token": Feature("ms", 2.0, 0.01, "ms that one more token would have added to it"),
     "one_token_iteration_ms": Feature("ms", 500.0, 1.0, "ms of a pass with one token: the target's floor"),
     "report_age_ms": Feature("ms", 60_000.0, 1.0, "since the last report was received"),
-    "catch_up_ms": Feature("ms", 60_000.0, 1.0, "until the draft has read what it has missed, after other work"),
+    "catch_up_ms": Feature("ms", 60_000.0, 1.0, "until the draft could begin: what it has missed, other work before"),
     "context_tokens": Feature("tokens", 131_072.0, 64.0, "prompt and committed tokens"),
     "committed_tokens": Feature("tokens", 8192.0, 8.0, "output tokens committed so far"),
 }
@@ -100,8 +100,8 @@ ADDED = (np.arange(len(HIGH)) >= FIRST_LOG).astype(np.float64)
 LOG_SCALE = ((1.0 - 4e-7) / np.log1p(HIGH[FIRST_LOG:] * _KNEE_SCALE)).astype(np.float32)
 """Logarithmic features are `log(1 + SCALE x) LOG_SCALE`, linear ones `SCALE x`, x being clipped to [0, HIGH].
 
-Logarithms are of float32, several times as fast as of float64, their scale so little smaller that rounding leaves
-none above 1.
+`ADDED` is 1 for the former. Logarithms are of float32, several times as fast as of float64, their scale so little
+smaller that rounding leaves none above 1.
 """
 
 
@@ -142,7 +142,7 @@ def bounded(value: Any, high: Any, scale: Any) -> Any:
 
 
 @lru_cache(maxsize=16)
-def _scales(shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _scales(shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray, NDArray[np.float32]]:
     """Return bounds, scales and logarithms' scales in full: numpy takes longer to repeat a short row."""
     rows = shape[:-1]
     high, scale, log_scale = (np.tile(row, (*rows, 1)) for row in (HIGH, SCALE, LOG_SCALE))

@@ -148,7 +148,7 @@ class Simulation(Deployment):
         if request.cloud_mode:
             catch_up_ms = max(0.0, device.busy_until_ms - now) + request.unread_tokens * device.prefill_ms
         elif request.draft_ready_ms > now:
-            catch_up_ms = device.busy_until_ms - now  # prompts that came later are read before this one's drafts
+            catch_up_ms = device.busy_until_ms - now  # prompts that came later are read before it drafts
         else:
             yield self.env.timeout(device.first_guess(request, now) - now)
             confidence = request.tape.confidence[request.committed]

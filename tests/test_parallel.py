@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -70,10 +71,14 @@ def test_an_interrupt_ends_workers_at_once_and_without_a_word(tmp_path: Path, af
         text=True,
         start_new_session=True,
     )
-    assert process.stdout and process.stdout.readline() == "go\n"
-    time.sleep(after_s)
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=30.0)
+    try:
+        assert process.stdout and process.stdout.readline() == "go\n"
+        time.sleep(after_s)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=30.0)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert (process.returncode, said) == (INTERRUPTED, "interrupted\n")
 
 

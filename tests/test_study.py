@@ -128,11 +128,14 @@ def test_the_break_even_round_trip_meets_the_closed_form(tmp_path: Path) -> None
 
 def test_the_script_writes_a_page_whose_pictures_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    script.main(["break_even", "--smoke", "--out", "out", "--jobs", "1"])
-    text = Path("out/break_even.md").read_text()
+    monkeypatch.setattr(script, "DOCS", tmp_path / "docs")
+    script.main(["break_even", "--smoke", "--jobs", "1"])
+    out = Path("runs/studies/smoke")
+    text = (out / "break_even.md").read_text()
     pictures = [part.split(")")[0] for part in text.split("](")[1:]]
-    assert pictures and all((Path("out") / picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
+    assert pictures and all((out / picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
     assert "python study.py break_even --smoke" in text
+    assert not (tmp_path / "docs").exists()
 
 
 def test_where_no_page_can_be_written_is_told_before_the_sweep(

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, connection, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 from dsd_gym.config import ConfigError
@@ -70,14 +71,16 @@ def _run_in_processes(work: Callable[[T], R], items: Sequence[T], jobs: int) -> 
 
 def _run_in_pool(work: Callable[[T], R], items: dict[int, T], jobs: int) -> Iterator[tuple[int, R]]:
     pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=end_with_parent)
-    others = active_children()
+    own: set[BaseProcess] = set()
     try:
         with interrupts_ignored():
+            others = active_children()
             index = {pool.submit(work, item): i for i, item in items.items()}
+            own = set(active_children()).difference(others)
         for future in as_completed(index):
             yield index.pop(future), future.result()
     except BaseException:  # the user's interrupt too: nobody waits for what is in hand
-        for worker in set(active_children()).difference(others):
+        for worker in own:
             worker.kill()
         raise
     finally:
