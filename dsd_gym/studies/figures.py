@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STYLES = ("-", "--", ":", "-.")
+MOST_NAMES = 16
+"""That a logarithmic axis has room for, side by side."""
 LABELS = {
     "normalised_latency_ms": "normalised latency (ms per token)",
     "tpot_ms": "TPOT (ms per token)",
@@ -181,8 +183,21 @@ def _ticks(axes: Axes, axis: Axis) -> None:
     if axis.log or axis.names:
         from matplotlib.ticker import NullLocator
 
-        axes.set_xticks(axis.places, [textwrap.fill(axis.name(i), 16) for i in range(len(axis.values))])
+        told = _told_apart(axis) if axis.log else range(len(axis.values))
+        axes.set_xticks([axis.places[i] for i in told], [textwrap.fill(axis.name(i), 16) for i in told])
         axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _told_apart(axis: Axis) -> list[int]:
+    """Return which values of a logarithmic axis are named: the ends, and others that leave room for their names."""
+    places = [math.log(place) for place in axis.places]
+    room = (max(places) - min(places)) / MOST_NAMES
+    told = [0]
+    for index in range(1, len(places)):
+        last = index == len(places) - 1
+        if places[index] - places[told[-1]] >= room and (last or places[-1] - places[index] >= room):
+            told.append(index)
+    return told
 
 
 def _plain(axis: object) -> None:
