@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 import study as script
 from agents import make_controller
 from dsd_gym.config import ConfigError, build
+from dsd_gym.studies.figures import MOST_NAMES, _told_apart
 from dsd_gym.studies.readings import best_windows, capacities, crossovers, first_crossing
-from dsd_gym.studies.study import STUDY_FOLDER, Study, lines, load_study, points, smoke
+from dsd_gym.studies.study import STUDY_FOLDER, Axis, Study, lines, load_study, points, smoke
 from dsd_gym.studies.sweep import Results, sweep
 from dsd_gym.theory import break_even_rtt_ms
 
@@ -107,6 +109,15 @@ def test_capacity_is_where_a_line_falls_under_the_level() -> None:
     found = capacities(study, made(study, lambda p, x, line, seed: study_lines[line.controller][x]))
     assert [(read.name, read.beyond) for read in found] == [("static:4", ""), ("static:0", ">")]
     assert found[0].at == pytest.approx((25.0, 25.0, 25.0))
+
+
+@given(st.lists(st.floats(0.1, 1000.0), min_size=2, max_size=40, unique=True))
+def test_names_along_a_logarithmic_axis_have_room(values: list[float]) -> None:
+    axis = Axis("x", tuple(sorted(values)), "seed", log=True)
+    places = [math.log(value) for value in axis.places]
+    told = [places[index] for index in _told_apart(axis)]
+    assert (told[0], told[-1]) == (places[0], places[-1])
+    assert all(b - a >= (places[-1] - places[0]) / MOST_NAMES * (1 - 1e-9) for a, b in pairwise(told))
 
 
 def test_the_best_window_and_those_within_the_band() -> None:
