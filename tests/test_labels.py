@@ -194,7 +194,7 @@ def test_train_makes_labels_stops_resumes_and_exports(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[1]
     exported = root / "policies" / "test_awc_mlp.safetensors"
     settings = ["name=test_awc_mlp", "labels.scenarios=4", "labels.horizon_ms=6_000", "labels.max_requests=5"]
-    settings += ["regressor.epochs=3", "comparison.scenarios=[held_out/lan_lab]", "comparison.max_requests=10"]
+    settings += ["regressor.epochs=3", "comparison.scenarios=[held_out/lan_lab]", "comparison.max_requests=30"]
 
     def train(*more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(root / "train.py"), str(root / "configs/train/awc_mlp_smoke.yaml")]

@@ -100,7 +100,7 @@ def test_an_interrupted_run_leaves_a_checkpoint_and_no_process(tmp_path: Path) -
     run = begun(tmp_path)
     os.killpg(run.pid, signal.SIGINT)
     _, told = run.communicate(timeout=60)
-    assert run.returncode == 130
+    assert run.returncode == 130, told
     assert "go on with --resume" in told and told.endswith("interrupted\n") and "Traceback" not in told
     wait_until(lambda: not group_members(run.pid), 10.0)
     assert decisions_done(tmp_path / "runs" / "tiny") > 0
