@@ -22,6 +22,8 @@ RETRIES = 2
 """How often in a row all workers may be lost before anything has been collected."""
 GONE = (EOFError, BrokenPipeError, ConnectionResetError)
 """What a pipe says when the process at its other end has ended."""
+LOST = (EOFError, OSError)
+"""The same, or that it has ended in the middle of what it sent."""
 
 
 class WorkersLost(ConfigError):
@@ -110,7 +112,7 @@ class ProcessWorkers(Workers):
         worker = self.workers[place.number - 1]
         try:
             answer = worker.pipe.recv()
-        except GONE:
+        except LOST:
             _end(worker)
             self._lose(place, f"exit code {worker.process.exitcode}")
             self.workers[place.number - 1] = self._start(place)

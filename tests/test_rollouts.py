@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 from collections.abc import Iterator
 from functools import partial
+from multiprocessing import Pipe
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from agents.ppo import TAIL
 from agents.rollouts import Rollout, RolloutWorker, Weights
 from agents.shares import Share, shares
 from agents.training import learn, make_learner
-from agents.workers import ProcessWorkers, Worker, WorkersLost
+from agents.workers import LOST, ProcessWorkers, Worker, WorkersLost
 from dsd_gym.config import ConfigError
 from policies.kinds import KINDS, PRICED
 
@@ -109,6 +111,14 @@ class Killer(BaseCallback):
         if len(self.steps) == self._rollout - 1:
             assert self._worker.process.pid
             os.kill(self._worker.process.pid, signal.SIGKILL)
+
+
+def test_a_worker_that_ends_while_it_sends_is_gone_too() -> None:
+    ours, theirs = Pipe()
+    os.write(theirs.fileno(), struct.pack("!i", 1000) + b"the first bytes of a thousand")
+    theirs.close()
+    with pytest.raises(LOST):
+        ours.recv()
 
 
 def test_a_killed_worker_loses_its_rollout_alone(
