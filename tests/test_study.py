@@ -167,6 +167,7 @@ def test_where_no_page_can_be_written_is_told_before_the_sweep(
         ({"x": {"label": "x", "key": "router", "values": ["jsq", "random"]}}, "x: values that are not numbers need"),
         ({"x": {"label": "x", "key": "seed", "values": [1], "names": ["a", "b"]}}, "names must be as many"),
         ({"colour": 1}, "tiny.yaml: colour"),
+        ({"x": {"label": "x", "key": "seed", "values": [0, 1], "log": True}}, "x: log needs numbers above 0"),
         ({"name": "../tiny"}, "tiny.yaml: name: "),
         ({"controllers": ["static:4"], "reading": {"kind": "crossover"}}, "tiny.yaml: .*two controllers, not of"),
         ({"controllers": ["awc"], "reading": {"kind": "best_window"}}, "tiny.yaml: .*none of awc is a fixed window"),

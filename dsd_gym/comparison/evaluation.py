@@ -160,10 +160,7 @@ class Evaluation:
             means[0] if over is None else float(np.exp(np.mean(np.log(means)))),
             mean_ratio(logs),
             None if over else self.cell(scenario, controller)[0].window,
-            *(
-                self.total(scenarios, controller, count)
-                for count in _COUNTS
-            ),
+            *(self.total(scenarios, controller, count) for count in _COUNTS),
         )
 
 

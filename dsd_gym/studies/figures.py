@@ -195,7 +195,7 @@ def _told_apart(axis: Axis) -> list[int]:
     told = [0]
     for index in range(1, len(places)):
         last = index == len(places) - 1
-        if places[index] - places[told[-1]] >= room and (last or places[-1] - places[index] >= room):
+        if abs(places[index] - places[told[-1]]) >= room and (last or abs(places[-1] - places[index]) >= room):
             told.append(index)
     return told
 

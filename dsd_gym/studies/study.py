@@ -41,6 +41,8 @@ class Axis:
             raise ValueError("key is missing, and not every value is a mapping")
         if not self.names and not all(isinstance(value, int | float) for value in self.values):
             raise ValueError("values that are not numbers need names")
+        if self.log and min(self.places) <= 0.0:
+            raise ValueError("log needs numbers above 0")
 
     def settings(self, index: int) -> dict[str, Any]:
         """Return the dotted keys of one value."""
