@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from policies import Layer, Policy, PolicyError, PolicyHeader, load_policy
 from policies.kinds import KINDS
 
 _COUNTED = ("tokens", "requests", "flag")
+_SHARE_STEPS = 1000
 
 
 def export_policy(
@@ -41,7 +44,7 @@ def export_policy(
         stop_thresholds=train_config.stop_thresholds,
         activation=train_config.ppo.activation,
         feature_ranges={
-            name: (_bound(feature, float(low)), _bound(feature, float(high)))
+            name: (_bound(feature, float(low), floor), _bound(feature, float(high), ceil))
             for (name, feature), low, high in zip(kind.features.items(), model.lows, model.highs, strict=True)
         },
         scenario_ranges=scenario_ranges,
@@ -96,11 +99,13 @@ def warm_start(model: StreamPPO, train_config: TrainConfig) -> None:
     _policy(model).averaged.update_parameters(_policy(model).actor())
 
 
-def _bound(feature: Feature, scaled: float) -> float:
-    """Return the end of a range in the feature's own unit: of what is counted a whole number, whatever the mean is of
-    what rollouts met."""
+def _bound(feature: Feature, scaled: float, outwards: Callable[[float], int]) -> float:
+    """Return the end of a range in the feature's own unit, whatever the mean is of what rollouts met: of what is
+    counted a whole number, of a share the next thousandth, so that one of almost all takes in all."""
     bound = unscaled_feature(scaled, feature.high, feature.knee or 0.0)
-    return float(round(bound)) if feature.unit in _COUNTED else bound
+    if feature.unit in _COUNTED:
+        return float(round(bound))
+    return outwards(bound * _SHARE_STEPS) / _SHARE_STEPS if feature.knee is None else bound
 
 
 def _visible(model: StreamPPO) -> NDArray[np.float32]:

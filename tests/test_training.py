@@ -17,6 +17,7 @@ from agents.training import Progress, make_learner, save_checkpoint
 from dsd_gym.config import ConfigError
 from dsd_gym.scenario_files import scenario_path
 from policies import PolicyRunner, save_policy
+from policies.kinds import KINDS
 
 QUICK = {
     "name": "quick",
@@ -247,6 +248,20 @@ def test_the_exported_policy_decides_as_the_learner(activation: str, tmp_path: P
     ranges = policy.header.feature_ranges
     assert all(low <= high for low, high in ranges.values())
     assert all(end.is_integer() for name in ("best_window", "batch_size", "context_tokens") for end in ranges[name])
+
+
+def test_a_share_of_almost_all_takes_in_all(tmp_path: Path) -> None:
+    """Bounds are means over rollouts: one just under what a share is clipped at would shut out what is clipped."""
+    config = quick()
+    model = make_learner(config, tmp_path, resume=False)
+    inputs = list(KINDS[config.kind].features)
+    lows, highs = np.full(len(inputs), 0.2003), np.full(len(inputs), 0.4004)
+    place = inputs.index("excess_16")
+    lows[place], highs[place] = 1e-5, 0.99998
+    model.restore_ranges(lows.tolist(), highs.tolist())
+    ranges = export_policy(model, config, scenario_ranges(config), "pytest").header.feature_ranges
+    assert ranges["excess_16"] == (0.0, 1.0)
+    assert ranges["cloud_over_edge"] == (0.2, 0.401)
 
 
 # --- reproducibility ------------------------------------------------------------------------------------------------
