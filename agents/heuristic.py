@@ -18,7 +18,7 @@ class Heuristic(Controller):
     transformers starts at 20 tokens; `first_window` is tuned by `python -m agents.tune heuristic`.
     """
 
-    def __init__(self, max_window: int, first_window: int = 9) -> None:
+    def __init__(self, max_window: int, first_window: int = 5) -> None:
         self._max_window, self._first_window = max_window, min(first_window, max_window)
 
     def decide(self, observation: Observation, stream: int) -> Decision:

@@ -26,7 +26,7 @@ class TurboSpec(Controller):
     as a fraction. Both are chosen by `python -m agents.tune turbospec`; in `turbospec:published` both are 0.
     """
 
-    def __init__(self, max_window: int, link_weight: float = 1.0, cloud_margin: float = 0.2) -> None:
+    def __init__(self, max_window: int, link_weight: float = 1.0, cloud_margin: float = 0.1) -> None:
         self._constants = max_window, link_weight, cloud_margin
 
     def decide(self, observation: Observation, stream: int) -> Decision:
