@@ -27,7 +27,7 @@ Decay = Annotated[float, Field(gt=0, le=1)]
 class Ppo:
     """PPO as this project runs it: many deployments, large minibatches."""
 
-    n_envs: Count = 128
+    n_envs: Annotated[int, Field(gt=0, le=100_000)] = 128
     """Deployments stepped side by side."""
     rollout_steps: Annotated[int, Field(ge=2)] = 128
     """Decisions of each deployment between updates."""

@@ -76,6 +76,7 @@ def test_dotted_keys_change_the_config_and_the_scenario() -> None:
     [
         *(("ppo.n_env", 8, "n_envs"), ("decision", 8, "decisions")),
         *(("ppo.minibatch", 1, "ppo.minibatch"), ("ppo.rollout_steps", 1, "ppo.rollout_steps")),
+        ("ppo.n_envs", 10**9, "ppo.n_envs: must be less than or equal to 100000"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(key: str, value: int, hint: str) -> None:
