@@ -30,11 +30,14 @@ T = TypeVar("T")
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(gt=0)]
+Crowd = Annotated[int, Field(gt=0, le=1_000_000)]
+"""A number of machines or users: each is an object in memory."""
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 __all__ = [
     "ConfigError",
     "Count",
+    "Crowd",
     "NonNegative",
     "Positive",
     "Probability",

@@ -42,7 +42,7 @@ def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
             print("interrupted", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
         except MemoryError as error:
-            print(f"error: not enough memory: {error or 'fewer or smaller deployments take less'}", file=sys.stderr)
+            print(f"error: not enough memory: {str(error) or 'less at a time takes less'}", file=sys.stderr)
             raise SystemExit(USAGE_ERROR) from None
         except BrokenPipeError:
             # The interpreter flushes stdout once more as it ends: give it somewhere to go.

@@ -27,7 +27,7 @@ from policies.tree_nodes import TENSOR_TYPES, from_tensors, to_tensors
 
 METADATA_KEY = "dsd_gym_policy"
 MAX_FILE_BYTES = 16 * 2**20
-"""A policy is some 30 kB; what is larger than this is something else, and is not read."""
+"""A policy is 40 to 80 kB; what is larger than this is something else, and is not read."""
 
 
 def save_policy(policy: Policy, path: str | Path) -> None:

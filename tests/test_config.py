@@ -305,6 +305,7 @@ def test_hash_depends_on_values_alone() -> None:
         ("raise ConfigError('x.yaml: seed: missing')", 2, "error: x.yaml: seed: missing\n"),
         ("raise KeyboardInterrupt", 130, "interrupted\n"),
         ("raise MemoryError('no 8 TiB')", 2, "error: not enough memory: no 8 TiB\n"),
+        ("raise MemoryError", 2, "error: not enough memory: less at a time takes less\n"),
         ("raise BrokenPipeError", 141, ""),
         ("print('done')", 0, ""),
     ],

@@ -101,6 +101,10 @@ def test_one_token_outputs_need_nobody_to_decide(rule: Any, router: Any) -> None
         ({"targets": []}, "a scenario needs at least one entry in edges and in targets"),
         ({"edges": [{"count": 0}]}, "edges.0.count: must be greater than 0"),
         ({"edges": [{"count": 10**9}]}, "edges.0.count: must be less than or equal to 1000000, got 1000000000"),
+        (
+            {"workload": {"kind": "closed", "users": 10**9}},
+            "workload.users: must be less than or equal to 1000000, got 1000000000",
+        ),
         ({"workload": {"kind": "closed", "users": 0}}, "workload.users: must be greater than 0"),
         ({"workload": {"kind": "closed"}}, "workload: closed needs users"),
         ({"max_requests": 0}, "max_requests: must be greater than 0"),

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from dsd_gym.config import Count, NonNegative, Positive
+from dsd_gym.config import Count, Crowd, NonNegative, Positive
 from dsd_gym.scenario.links import LinkSpec
 from dsd_gym.scenario.speculation import Acceptance
-
-Machines = Annotated[int, Field(gt=0, le=1_000_000)]
 
 
 @dataclass(frozen=True)
@@ -19,7 +15,7 @@ class EdgeClass:
     """`count` alike devices. `hardware` names a row of configs/hardware.yaml; the two ms override its figures."""
 
     hardware: str = "l40s/Llama-3.2-1B"
-    count: Machines = 32
+    count: Crowd = 32
     draft_ms_per_token: Positive | None = None
     prefill_ms_per_token: NonNegative | None = None
     link: LinkSpec | None = None
@@ -39,7 +35,7 @@ class TargetClass:
     device: str = "a100"
     model: str = "Llama-2-70b"
     tensor_parallel: Count = 4
-    count: Machines = 1
+    count: Crowd = 1
     max_sequences: Count = 256
     """Sequences in one iteration."""
     max_batch_tokens: Count = 2048

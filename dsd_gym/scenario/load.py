@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dsd_gym.config import Count, NonNegative, Positive, Probability
+from dsd_gym.config import Count, Crowd, NonNegative, Positive, Probability
 from dsd_gym.scenario.speculation import Acceptance
 
 
@@ -54,7 +54,7 @@ class Workload:
     pieces: tuple[Piece, ...] = ()
     swing: Probability = 0.5
     period_ms: Positive = 30_000.0
-    users: Count | None = None
+    users: Crowd | None = None
     think_ms: NonNegative = 0.0
     trace: str | None = None
     trace_format: Literal["azure", "dsdsim", "mooncake"] | None = None
